@@ -1,0 +1,156 @@
+package wal
+
+import (
+	"crypto/rand"
+	"fmt"
+)
+
+// tail is the last part of the newest segment that Open found: groups that are valid but that no later group vouches
+// for. roll writes them again.
+type tail struct {
+	name     string
+	head     header
+	off, end int64
+	last     Position // the last record before off
+	chain    uint32   // CRC of the group before off
+}
+
+// roll makes the next segment the active one, with room for a group of need bytes.
+//
+// Its header names the position before which everything is durable, and the last group before: it is the seal of the
+// segment before it, whose rest is never looked at again. So the header may only be found under its name when it is
+// complete: it is written and synced in a spare, then the spare is renamed, then the folder is synced (R1, R2).
+//
+// The first roll after Open also writes the tail again, that is the groups of the last run that may never have been
+// synced, or whose sync has failed: then the pages in memory are fine and the disk is not, and syncing once more
+// would not help (R10). They become durable together with the header, before the segment gets its name.
+func (l *Log) roll(need int64) error {
+	h := header{
+		store:   l.opts.Store,
+		base:    l.synced + 1,
+		durable: l.synced,
+		salt:    newSalt(),
+		chain:   l.chain,
+	}
+	l.mu.Lock()
+	if n := len(l.segments); n > 0 {
+		h.number = l.segments[n-1].number
+	}
+	l.mu.Unlock()
+	h.number++
+
+	block := make([]byte, blockBytes)
+	chain := l.chain
+	if l.tail.end > l.tail.off {
+		groups, err := l.copyTail(&h, &chain)
+		if err != nil {
+			return err
+		}
+		block = append(block, groups...)
+	}
+	h.size = max(l.opts.SegmentBytes, alignUp(max(int64(len(block)), blockBytes+need), blockBytes))
+	h.encode(block)
+
+	spare, err := l.takeSpare(h.size)
+	if err != nil {
+		return err
+	}
+	next, err := l.promote(spare, &h, block)
+	if err != nil {
+		return err
+	}
+	old := l.active
+	l.chain, l.tail = chain, tail{}
+	l.mu.Lock()
+	l.active = next
+	l.segments = append(l.segments, segment{number: h.number, base: h.base, size: h.size})
+	l.mu.Unlock()
+	if old != nil {
+		if err := old.file.Close(); err != nil {
+			return fmt.Errorf("close %s: %w", old.name, err)
+		}
+	}
+	return nil
+}
+
+// promote makes a spare the segment that h describes; block is its beginning.
+func (l *Log) promote(spare string, h *header, block []byte) (*active, error) {
+	name := segmentName(h.number)
+	if err := l.fill(spare, block); err != nil {
+		if !isFull(err) {
+			return nil, err
+		}
+		l.setFull(true)
+		_ = l.fs.Remove(l.path(spare)) // what stays, the next Open counts as a spare again
+		return nil, fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	if err := l.fs.Rename(l.path(spare), l.path(name)); err != nil {
+		return nil, fmt.Errorf("rename %s to %s: %w", spare, name, err)
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return nil, fmt.Errorf("sync folder of %s: %w", name, err)
+	}
+	f, err := l.fs.Open(l.path(name))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return &active{file: f, name: name, size: h.size, off: int64(len(block)), salt: h.salt, seed: h.seed()}, nil
+}
+
+// fill writes and syncs the beginning of a spare. The file is closed again, as windows does not rename an open one.
+func (l *Log) fill(spare string, block []byte) error {
+	f, err := l.fs.Open(l.path(spare))
+	if err != nil {
+		return fmt.Errorf("open %s: %w", spare, err)
+	}
+	_, err = f.WriteAt(block, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("write header of %s: %w", spare, err)
+	}
+	return nil
+}
+
+// copyTail reads the tail and seals its groups anew, for the segment that h describes. It sets base and chain of h to
+// where the tail begins, and chain to the CRC of its last group.
+func (l *Log) copyTail(h *header, chain *uint32) ([]byte, error) {
+	t := &l.tail
+	f, err := l.fs.Open(l.path(t.name))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", t.name, err)
+	}
+	defer f.Close()
+	b := make([]byte, t.end-t.off)
+	if err := readFull(f, t.name, b, t.off); err != nil {
+		return nil, err
+	}
+	h.base, h.chain = t.last+1, t.chain
+	*chain = t.chain
+	old, seed := t.head.seed(), h.seed()
+	for off := int64(0); off < int64(len(b)); {
+		g, ok := decodeGroup(b[off:], t.head.salt, int64(len(b))-off)
+		if !ok || !g.intact(b[off:], old) {
+			return nil, corrupt(t.name, t.off+off, "group changed since the log was opened")
+		}
+		g.chain = *chain
+		*chain = g.seal(b[off:], h.salt, seed)
+		off += g.size()
+	}
+	return b, nil
+}
+
+// newSalt returns a random number that is not zero.
+func newSalt() uint64 {
+	for {
+		var b [8]byte
+		rand.Read(b[:]) // never fails
+		if salt := le.Uint64(b[:]); salt != 0 {
+			return salt
+		}
+	}
+}
