@@ -1,0 +1,37 @@
+package outbox
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Backoff says how long a refused event waits: after attempt 1, 2, and so on. It
+// must be safe for concurrent use; a pure function is. Zero and negative results
+// mean at once.
+type Backoff func(attempt int) time.Duration
+
+// ExponentialBackoff waits for a random time of at most base after the first
+// attempt, twice that after the second, and so on up to max ("full jitter": what
+// failed together must not come back together). A base that is not positive is 1
+// second, a max below the base is the base.
+func ExponentialBackoff(base, max time.Duration) Backoff {
+	base = positive(base, defaultBackoffBase)
+	return func(attempt int) time.Duration {
+		if attempt < 1 {
+			attempt = 1
+		}
+		return 1 + rand.N(double(base, max, attempt-1))
+	}
+}
+
+// double returns base doubled n times, but not more than most, and base at least.
+func double(base, most time.Duration, n int) time.Duration {
+	d := base
+	for ; n > 0 && d < most; n-- {
+		if d > most/2 { // twice d would pass most, and may pass 63 bits
+			return most
+		}
+		d *= 2
+	}
+	return d
+}

@@ -1,0 +1,123 @@
+package outbox
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// horizon is how far ahead tasks are claimed: about what will be begun within this
+// time. A claimed task can be neither replaced (LatestOnly) nor deleted, its TTL
+// runs on, and other dispatchers do not get it; so with slow publishers nothing is
+// claimed ahead, and with quick ones enough that they need not wait for the store.
+const horizon = 50 * time.Millisecond
+
+// Bounds of what one dispatcher holds at a time (P7).
+const (
+	minAhead      = 256     // claimed but not begun, unless Concurrency is more
+	aheadBatches  = 4       // the same for batches, in batches
+	maxAheadBytes = 8 << 20 // payload bytes claimed but not begun
+	maxUnsettled  = 8192    // outcomes that the store has not taken yet
+)
+
+// plan is what the loop does next: end, claim, or wait.
+type plan struct {
+	over       bool
+	max, bytes int
+	probe      uint64
+	wait       time.Duration
+}
+
+// plan looks at where things stand.
+func (d *dispatcher) plan(now time.Time) (p plan) {
+	overdue := d.giveUp(now)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	look := !now.Before(d.next) || d.failures == 0 && d.fresh.Load()
+	switch {
+	case d.failed != nil, d.drain && d.outage != nil:
+		p.over = true
+	case d.drain && !look && d.queue.n == 0 && d.active.n == 0 && d.unsettled == 0:
+		p.over = true
+	case !look:
+		p.wait = d.next.Sub(now)
+	default:
+		p.max, p.bytes = d.roomLocked(now)
+		if d.hungry = p.max == 0; d.hungry {
+			p.wait = Forever
+		} else {
+			p.max, p.probe, p.wait = d.gate.permit(now, p.max)
+		}
+	}
+	p.wait = min(p.wait, overdue)
+	return p
+}
+
+// roomLocked says how much may be claimed: what the idle workers can take, and what
+// will be wanted within the horizon at the pace since the last claim. Nothing while
+// half of that is queued, so that claims are not made one task at a time.
+func (d *dispatcher) roomLocked(now time.Time) (tasks, bytes int) {
+	target := max(d.o.concurrency-d.active.n, 0) * d.batch
+	if d.ended > 0 {
+		target += int(min(int64(d.ended)*int64(horizon)/max(int64(now.Sub(d.claimed)), 1), int64(d.ahead)))
+	}
+	target = min(target, d.ahead)
+	d.low = target / 2
+	bytes = maxAheadBytes - d.queue.bytes
+	if d.queue.n >= target || d.queue.n > d.low || bytes <= 0 || d.unsettled >= maxUnsettled {
+		return 0, 0
+	}
+	return target - d.queue.n, bytes
+}
+
+// claim claims as planned and queues what it gets. It returns the errors that end
+// the dispatcher.
+func (d *dispatcher) claim(p plan) error {
+	d.fresh.Store(false) // before the claim: what comes during it is looked for again
+	c, err := d.o.store.Claim(d.caller, ClaimRequest{Max: p.max, MaxBytes: p.bytes, Lease: d.lease})
+	d.mu.Lock()
+	d.ended = 0
+	if len(c.Tasks) == 0 {
+		d.gate.forget(p.probe)
+	} else {
+		d.queue.add(c.Tasks, p.probe)
+		if d.gate.shut && p.probe == 0 { // while the store was at it
+			d.releaseQueueLocked()
+		}
+		d.callWorkerLocked()
+	}
+	d.mu.Unlock()
+
+	now := time.Now()
+	d.claimed = now
+	switch {
+	case err == nil:
+		d.failures = 0
+		if len(c.Tasks) == 0 {
+			c.NextIn = max(c.NextIn, time.Millisecond) // a store that contradicts itself must not make us spin
+		}
+		d.next = now.Add(min(c.NextIn, d.o.loopInterval))
+		return nil
+	case d.caller.Err() != nil:
+		return nil
+	case d.drain || final(err):
+		return err
+	}
+	pause := storePause(d.failures)
+	d.failures++
+	d.next = now.Add(pause)
+	d.o.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: cannot claim, will try again",
+		slog.String("error", err.Error()), slog.Duration("delay", pause))
+	return nil
+}
+
+// final reports whether a store that returns err is of no more use.
+func final(err error) bool {
+	return errors.Is(err, ErrClosed) || errors.Is(err, ErrPoisoned) || errors.Is(err, ErrCorrupt)
+}
+
+// storePause is how long to leave a store alone that has failed so many times in a
+// row before.
+func storePause(failures int) time.Duration {
+	return double(100*time.Millisecond, time.Minute, failures)
+}

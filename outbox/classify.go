@@ -1,0 +1,104 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// class is what an attempt has shown.
+type class uint8
+
+const (
+	delivered   class = iota // the destination has taken the event
+	refused                  // it was there and did not take it: an attempt is spent
+	permanent                // it never will take it
+	unavailable              // it was not there: nothing is known of the event (P6)
+	cut                      // the stop, or the caller's context, ended the attempt
+)
+
+// result is how an attempt ended for one event.
+type result struct {
+	class class
+	after time.Duration // of refused: how long the destination wants to be left alone; 0 = not said
+	ended bool          // the error is that of a context that has ended
+	err   error
+	text  string // of err, within MaxErrorBytes
+}
+
+// classify reads the error that a publisher returned. A mark counts before what
+// the outbox finds by itself, the outermost mark before those inside.
+//
+// Errors are the application's code: one whose methods panic (a nil pointer in an
+// error value is easily made) is an error like any other.
+func classify(err error) (r result) {
+	if err == nil {
+		return result{class: delivered}
+	}
+	r = result{class: refused, err: err}
+	defer func() {
+		if v := recover(); v != nil {
+			r = result{class: refused, err: err, text: fmt.Sprintf("publisher returned a %T that panics: %v", err, v)}
+		}
+	}()
+	r.text = clip(err.Error())
+	timeout := errors.Is(err, context.DeadlineExceeded)
+	r.ended = timeout || errors.Is(err, context.Canceled)
+	var m *marked
+	switch {
+	case errors.As(err, &m):
+		r.class, r.after = m.class, max(m.after, 0)
+	case errors.Is(err, ErrUnavailable) || timeout || unreachable(err, false):
+		r.class = unavailable
+	}
+	return r
+}
+
+// unreachable reports whether err, or an error it wraps, says by itself that the
+// destination could not be reached, or did not answer in time. onWire: the error
+// comes from a network connection.
+//
+// errors.As for a net.Error is not enough, for its method set is met too widely: by
+// *url.Error, around whatever an HTTP client returns, and by every syscall.Errno, a
+// missing file included. So the tree is walked.
+func unreachable(err error, onWire bool) bool {
+	switch e := err.(type) {
+	case nil:
+		return false
+	case *url.Error:
+		return e.Timeout() || unreachable(e.Err, true)
+	case syscall.Errno:
+		return e.Timeout() || slices.Contains(errnosOfNetwork, e)
+	case net.Error: // *net.OpError, *net.DNSError, the deadlines of packages context and os
+		return true
+	case interface{ Timeout() bool }:
+		if e.Timeout() {
+			return true
+		}
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		// The peer has hung up. Without a connection around it, it is more likely
+		// that the payload is cut, and that would be the event's own fault.
+		return onWire
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return unreachable(e.Unwrap(), onWire)
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), func(err error) bool { return unreachable(err, onWire) })
+	}
+	return false
+}
+
+// errnosOfNetwork are the bare errors of the system that count. On Windows those
+// of sockets have other numbers, but package net wraps them in a *net.OpError.
+var errnosOfNetwork = []syscall.Errno{
+	syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+	syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EHOSTUNREACH, syscall.EHOSTDOWN,
+}

@@ -1,0 +1,229 @@
+package outbox
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// dispatcher is what Start, StartBatch and Drain run on. Three parts work on it:
+//
+//   - the loop, in the caller's goroutine, claims tasks and queues them;
+//   - workers, at most Concurrency, take them from the queue and publish them. They
+//     are started as they are needed, and stay until the stop;
+//   - the settler hands outcomes to the store. Those that come in during one call
+//     of Settle go with the next: the busier it is, the larger the batches.
+//
+// The queue, not a channel, joins them, and a worker hands in one outcome and takes
+// the next task under one lock: that, and one allocation, is all that the
+// dispatcher adds to an attempt.
+type dispatcher struct {
+	o       *Outbox
+	publish func(ctx context.Context, tasks []Task, errs []error) // contained: does not panic
+	batch   int                                                   // most tasks of one attempt
+	drain   bool                                                  // end when nothing is due, or at the first sign of an outage
+	ahead   int                                                   // most tasks claimed but not begun
+	lease   time.Duration
+	caller  context.Context // ends when Start is to return
+	ctx     context.Context // of attempts, settles and log lines: the caller's values without its end
+
+	// wakeup has room for one: who sends does not wait, and that one is enough. All
+	// parts send, the loop receives, nobody closes it.
+	wakeup chan struct{}
+	fresh  atomic.Bool   // something may have become claimable since the last claim
+	passed atomic.Uint64 // events that got through
+	quit   chan struct{} // closed by stop, as it begins
+	done   chan struct{} // closed by the settler, as it ends
+
+	// Of the loop alone.
+	next     time.Time // when to look for work unasked
+	failures int       // claims that failed in a row
+	claimed  time.Time // when it last claimed
+
+	total Drained // of a drain; of the settler alone, until it is done
+
+	mu       sync.Mutex // guards what follows; held for a few instructions, never during a call of the store, the publisher or the logger
+	ready    sync.Cond  // workers wait for the queue
+	settling sync.Cond  // the settler waits for outcomes
+
+	queue   queue
+	active  attempts // under way
+	given   attempts // given up, and a late result would count
+	ended   int      // events whose attempts have ended since the last claim
+	workers int      // that run, without those given up
+	idle    int      // of them, those that wait for the queue
+	calling bool     // one was called and has not come yet
+	lost    int      // goroutines of publishers given up
+
+	outcomes  []Outcome // for the settler
+	unsettled int       // those, and what it has in hand
+	frees     bool      // settling those may make something claimable
+
+	gate     gate
+	hungry   bool  // the loop waits for the queue to get as low as
+	low      int   // this
+	stopping bool  // workers end when the queue is empty
+	closing  bool  // the settler ends when there is no outcome
+	failed   error // the settler has ended early
+	outage   error // the first sign of one
+}
+
+// newDispatcher prepares a dispatcher that publishes up to batch tasks at a time.
+func (o *Outbox) newDispatcher(ctx context.Context, publish func(context.Context, []Task, []error), batch int) *dispatcher {
+	d := &dispatcher{
+		o:       o,
+		publish: publish,
+		batch:   batch,
+		ahead:   max(o.concurrency, minAhead),
+		caller:  ctx,
+		ctx:     context.WithoutCancel(ctx),
+		wakeup:  make(chan struct{}, 1),
+		quit:    make(chan struct{}),
+		done:    make(chan struct{}),
+	}
+	if batch > 1 {
+		d.ahead = max(d.ahead, aheadBatches*batch)
+	}
+	d.lease = o.lease(1 + d.ahead/(o.concurrency*batch))
+	d.ready.L, d.settling.L = &d.mu, &d.mu
+	return d
+}
+
+// lease is how long a claim may last: the attempt, the attempts that the task waits
+// for before, the time in which a late result counts, and a margin. That it is long
+// costs nothing, for a restart ends it.
+func (o *Outbox) lease(waits int) time.Duration {
+	if o.publishTimeout > MaxLease/time.Duration(waits+1) {
+		return MaxLease
+	}
+	return min(o.publishTimeout*time.Duration(waits+1)+lateFor+time.Minute, MaxLease)
+}
+
+// run does all of it, and returns when everything has ended.
+func (d *dispatcher) run() error {
+	if d.caller.Err() != nil {
+		return nil
+	}
+	leave := d.o.join(d)
+	defer leave()
+	go d.settle() // ends when stop says so, which waits for it
+	err := d.loop()
+	if failed := d.stop(); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// nudge says that something may have become claimable. It is on the path of every
+// Enqueue, hence no lock.
+func (d *dispatcher) nudge() {
+	if !d.fresh.Load() && !d.fresh.Swap(true) {
+		d.wake()
+	}
+}
+
+// probeNow is Wake for one dispatcher.
+func (d *dispatcher) probeNow() {
+	d.mu.Lock()
+	d.gate.wake()
+	d.mu.Unlock()
+	d.fresh.Store(true)
+	d.wake()
+}
+
+// wake has the loop look at the plan again.
+func (d *dispatcher) wake() {
+	select {
+	case d.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// loop claims, until the caller's context ends, the store fails for good, or a drain
+// is through.
+func (d *dispatcher) loop() error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	d.next = time.Now()
+	for d.caller.Err() == nil {
+		p := d.plan(time.Now())
+		if p.over {
+			return nil
+		}
+		if p.max > 0 {
+			if err := d.claim(p); err != nil {
+				return err
+			}
+			continue
+		}
+		timer.Reset(p.wait)
+		select {
+		case <-d.caller.Done():
+		case <-d.wakeup:
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+// stop lets everything end: gives back what was not begun, waits for the attempts
+// under way, and then for the settler. It returns the error that has kept outcomes
+// from being settled.
+func (d *dispatcher) stop() error {
+	close(d.quit)
+	d.mu.Lock()
+	d.stopping = true
+	d.releaseQueueLocked()
+	d.ready.Broadcast()
+	d.mu.Unlock()
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		overdue := d.giveUp(time.Now())
+		d.mu.Lock()
+		rest := d.workers
+		d.mu.Unlock()
+		if rest == 0 {
+			break
+		}
+		timer.Reset(overdue)
+		select {
+		case <-d.wakeup:
+		case <-timer.C:
+		}
+	}
+
+	d.mu.Lock()
+	d.closing = true
+	d.settling.Signal()
+	d.mu.Unlock()
+	<-d.done
+	return d.failed
+}
+
+// releaseQueueLocked gives back what was claimed but not begun, due at once.
+func (d *dispatcher) releaseQueueLocked() {
+	for {
+		tasks, _ := d.queue.take(d.ahead)
+		if len(tasks) == 0 {
+			return
+		}
+		for _, t := range tasks {
+			d.bookLocked(Outcome{ID: t.ID, Token: t.Token, Verdict: Release})
+		}
+		d.frees = true
+	}
+}
+
+// stopped reports whether the dispatcher is to end. Who watches the caller's context
+// may know before stop does.
+func (d *dispatcher) stopped() bool {
+	select {
+	case <-d.quit:
+		return true
+	default:
+		return d.caller.Err() != nil
+	}
+}

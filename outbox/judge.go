@@ -1,0 +1,181 @@
+package outbox
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// How long an event waits that has met an outage. It is short: the gate, not the
+// event, decides when the destination is tried again.
+const (
+	// releaseDelay applies while the gate is open, and in Do: it keeps the first few
+	// failures of an outage, or those of one destination among several, from coming
+	// round in a hurry.
+	releaseDelay = time.Second
+	// rotateDelay applies to a failed probe: due after all that are due already, so
+	// that the next probe is another event; due at once when the link is back.
+	rotateDelay = time.Millisecond
+)
+
+// outcome says what becomes of a task after an attempt. Its Attempts are those
+// before.
+func (o *Outbox) outcome(t *Task, r result) Outcome {
+	out := Outcome{ID: t.ID, Token: t.Token}
+	switch r.class {
+	case delivered:
+		out.Verdict = Done
+		return out
+	case cut:
+		out.Verdict = Release
+		return out
+	case unavailable:
+		out.Verdict, out.Delay = Release, releaseDelay/2+rand.N(releaseDelay/2)
+		return out
+	}
+	n := t.Attempts + 1
+	out.Failure = Failure{At: time.Now().Round(0).UTC(), Attempt: n, Error: r.text}
+	switch {
+	case r.class == permanent:
+		out.Verdict, out.Reason = Bury, ReasonPermanent
+	case n >= t.MaxAttempts:
+		out.Verdict, out.Reason = Bury, ReasonExhausted
+	case r.after > 0:
+		out.Verdict, out.Delay = Retry, min(r.after, maxWait)
+	default:
+		out.Verdict, out.Delay = Retry, min(max(o.backoff(n), 0), maxWait)
+	}
+	return out
+}
+
+// report logs what became of an attempt, in one line: at Error when the event has
+// died, at Warn when the publisher has panicked, else at Debug.
+func (o *Outbox) report(ctx context.Context, t *Task, r result, out Outcome) {
+	level, msg := slog.LevelDebug, ""
+	panicked, _ := r.err.(*panicError)
+	if panicked != nil {
+		level = slog.LevelWarn
+	}
+	switch out.Verdict {
+	case Done:
+		msg = "outbox: event delivered"
+	case Retry:
+		msg = "outbox: event refused, will retry"
+	case Release:
+		msg = "outbox: event released"
+	case Bury:
+		level, msg = slog.LevelError, "outbox: event is dead"
+	}
+	if !o.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := append(make([]slog.Attr, 0, 8), slog.String("id", t.ID.String()), slog.String("event", t.Name))
+	if out.Verdict == Retry || out.Verdict == Bury {
+		attrs = append(attrs, slog.Int("attempt", out.Failure.Attempt))
+	}
+	if out.Reason != "" {
+		attrs = append(attrs, slog.String("reason", string(out.Reason)))
+	}
+	if out.Delay > 0 {
+		attrs = append(attrs, slog.Duration("delay", out.Delay))
+	}
+	if r.text != "" {
+		attrs = append(attrs, slog.String("error", r.text))
+	}
+	if panicked != nil {
+		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
+	}
+	o.log.LogAttrs(ctx, level, msg, attrs...)
+}
+
+// result reads the error of an event of the attempt, knowing what went on meanwhile.
+func (d *dispatcher) result(a *attempt, err error) result {
+	r := classify(err)
+	switch {
+	case d.stopped() && r.ended && r.class != permanent:
+		// The publisher watches the context that was to stop Start, or its time ran
+		// out after that. Who knows what would have come of it.
+		r.class = cut
+	case r.class == unavailable && d.passed.Load() != a.passed:
+		// Others got through meanwhile, so the destination is there, and it may be
+		// this event that brings it down. If that cost nothing, it would never die.
+		r.class = refused
+	}
+	return r
+}
+
+// judge decides what becomes of each event of an attempt, reports it, and sums up.
+func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome, summary) {
+	var s summary
+	for _, err := range errs {
+		if err == nil {
+			s.delivered++
+		}
+	}
+	d.passed.Add(uint64(s.delivered)) // first: within a batch, too, others may get through
+	for i := range a.tasks {
+		t := &a.tasks[i]
+		r := d.result(a, errs[i])
+		out := d.o.outcome(t, r)
+		switch {
+		case r.class == refused || r.class == permanent:
+			s.refused = true
+		case r.class == unavailable && s.down == nil:
+			s.down = r.err
+		}
+		if r.class == unavailable && a.probe != 0 {
+			out.Delay = rotateDelay
+		}
+		s.frees = s.frees || out.Verdict != Done || t.Key != ""
+		d.o.report(d.ctx, t, r, out)
+		outs = append(outs, out)
+	}
+	return outs, s
+}
+
+// noteLocked draws the conclusions of an attempt for those to come.
+func (d *dispatcher) noteLocked(probe uint64, s summary) (n *news) {
+	d.frees = d.frees || s.frees
+	switch {
+	case s.delivered > 0:
+		if d.gate.passed() {
+			n = &news{outage: time.Since(d.gate.since)}
+			d.wake()
+		}
+	case s.down != nil:
+		if d.outage == nil {
+			d.outage = s.down
+		}
+		if d.gate.failed(time.Now(), probe) {
+			n = &news{down: s.down}
+			d.releaseQueueLocked()
+		}
+	case s.refused:
+		d.gate.refused(time.Now(), probe)
+	default:
+		d.gate.forget(probe)
+	}
+	if probe != 0 || d.drain {
+		d.wake()
+	}
+	return n
+}
+
+// news is what the log is to be told when the lock is free again.
+type news struct {
+	down   error         // the gate has shut, because of this
+	outage time.Duration // else: it has opened, after so long
+}
+
+// tell logs the beginning and the end of an outage. A drain returns it instead.
+func (d *dispatcher) tell(n *news) {
+	switch {
+	case n == nil || d.drain:
+	case n.down != nil:
+		d.o.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: destination unavailable, waiting and probing",
+			slog.String("error", classify(n.down).text))
+	default:
+		d.o.log.LogAttrs(d.ctx, slog.LevelInfo, "outbox: destination available again", slog.Duration("after", n.outage))
+	}
+}

@@ -1,0 +1,111 @@
+package outbox
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Option changes how an [Outbox] works. A value that is zero or negative falls
+// back to the default.
+type Option func(*config)
+
+// config is what the options of New set.
+type config struct {
+	loopInterval   time.Duration
+	publishTimeout time.Duration
+	concurrency    int
+	maxPayload     int
+	backoff        Backoff
+	log            *slog.Logger
+	defaults       []EventOption
+}
+
+// Defaults of the options.
+const (
+	defaultLoopInterval   = time.Minute
+	defaultPublishTimeout = 30 * time.Second
+	defaultConcurrency    = 16
+	defaultMaxPayload     = 16 << 20
+	defaultMaxAttempts    = 3
+	defaultBackoffBase    = time.Second
+	defaultBackoffMax     = 5 * time.Minute
+)
+
+// configure applies the options and fills in what they leave open.
+func configure(opts []Option) config {
+	var c config
+	for _, set := range opts {
+		if set != nil {
+			set(&c)
+		}
+	}
+	c.loopInterval = positive(c.loopInterval, defaultLoopInterval)
+	c.publishTimeout = positive(c.publishTimeout, defaultPublishTimeout)
+	c.concurrency = positive(c.concurrency, defaultConcurrency)
+	c.maxPayload = positive(c.maxPayload, defaultMaxPayload)
+	if c.backoff == nil {
+		c.backoff = ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)
+	}
+	if c.log == nil {
+		c.log = slog.Default()
+	}
+	return c
+}
+
+// positive returns v, or the default if v is zero or negative.
+func positive[T ~int | ~int64](v, otherwise T) T {
+	if v > 0 {
+		return v
+	}
+	return otherwise
+}
+
+// WithLoopInterval says how often Start looks for work unasked; 1 minute by
+// default. It is a safety net: what this outbox accepts, what a [Notifier] reports
+// and what becomes due is found at once, whatever the interval is. Set it lower
+// for a store that others write to and that cannot notify.
+func WithLoopInterval(d time.Duration) Option {
+	return func(c *config) { c.loopInterval = d }
+}
+
+// WithConcurrency says how many publishers each Start, StartBatch or Drain runs at
+// a time; 16 by default. Set it to 1 for a destination that takes one call at a
+// time, and higher for one that answers slowly.
+func WithConcurrency(n int) Option {
+	return func(c *config) { c.concurrency = n }
+}
+
+// WithBackoff says how long a refused event waits before the next attempt;
+// [ExponentialBackoff] from 1 second to 5 minutes by default.
+func WithBackoff(b Backoff) Option {
+	return func(c *config) { c.backoff = b }
+}
+
+// WithPublishTimeout says how long one attempt may take; 30 seconds by default.
+// The context that a publisher gets ends then. Set it to a little more than the
+// slowest answer you would still wait for: in an outage that drops packets, this
+// is how long each probe takes.
+func WithPublishTimeout(d time.Duration) Option {
+	return func(c *config) { c.publishTimeout = d }
+}
+
+// WithMaxPayload says how many bytes an encoded payload may have; 16 MiB by
+// default. Larger ones are refused with [ErrTooLarge]. A store may have a lower
+// limit of its own.
+func WithMaxPayload(bytes int) Option {
+	return func(c *config) { c.maxPayload = bytes }
+}
+
+// WithLogger says where the outbox reports what it does beside what it returns;
+// [slog.Default] by default. An attempt is reported at level Debug, a publisher
+// that panics or hangs and the beginning of an outage at Warn, its end at Info, a
+// dead letter at Error. Payloads and headers are never logged.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) { c.log = l }
+}
+
+// WithDefaults gives options to every event. Those of the event itself are
+// applied after them.
+func WithDefaults(opts ...EventOption) Option {
+	return func(c *config) { c.defaults = append(c.defaults, opts...) }
+}

@@ -1,0 +1,79 @@
+package outbox
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Outbox accepts events, keeps them in a [Store] until they are published, and
+// publishes them. It is safe for concurrent use. Make one with [New].
+//
+// An Outbox owns no goroutine and nothing to close: goroutines live inside the
+// calls of Start, StartBatch and Drain, and the store is closed by who opened it,
+// after those have returned.
+type Outbox struct {
+	store Store
+	config
+
+	// mu guards changes of running. Readers, among them every Enqueue, take the
+	// slice as it is: it is replaced, never changed.
+	mu      sync.Mutex
+	running atomic.Pointer[[]*dispatcher]
+}
+
+// New returns an outbox on a store. Several may share one store; what one accepts,
+// another may publish. New panics if store is nil: there is nothing an outbox
+// could do without.
+func New(store Store, opts ...Option) *Outbox {
+	if store == nil {
+		panic("outbox: New was given a nil Store")
+	}
+	o := &Outbox{store: store, config: configure(opts)}
+	o.running.Store(&[]*dispatcher{})
+	return o
+}
+
+// Wake says that now is a good time: "the link is up". Each Start and StartBatch
+// of this outbox looks for work, and if it waits for its destination, probes it at
+// once, even while an earlier probe still hangs. Wake does not block and may be
+// called at any time, as often as you like.
+func (o *Outbox) Wake() {
+	for _, d := range *o.running.Load() {
+		d.probeNow()
+	}
+}
+
+// nudge has every dispatcher look for work: something may have become claimable.
+func (o *Outbox) nudge() {
+	for _, d := range *o.running.Load() {
+		d.nudge()
+	}
+}
+
+// join makes d one of those that are woken, until leave is called.
+func (o *Outbox) join(d *dispatcher) (leave func()) {
+	o.swap(func(ds []*dispatcher) []*dispatcher { return append(ds, d) })
+	unnotify := func() {}
+	if n, ok := o.store.(Notifier); ok {
+		unnotify = n.Notify(d.nudge)
+	}
+	return func() {
+		unnotify()
+		o.swap(func(ds []*dispatcher) []*dispatcher {
+			return slices.DeleteFunc(ds, func(other *dispatcher) bool { return other == d })
+		})
+	}
+}
+
+// swap replaces the slice of dispatchers by what f makes of a copy.
+func (o *Outbox) swap(f func([]*dispatcher) []*dispatcher) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	ds := f(slices.Clone(*o.running.Load()))
+	o.running.Store(&ds)
+}
+
+// errNoPublisher is what a nil publisher gets.
+var errNoPublisher = fmt.Errorf("%w: the publisher is nil", ErrInvalid)

@@ -1,0 +1,47 @@
+package outbox
+
+import "time"
+
+// Stats is a moment in the life of a store. The first block obeys P5: Accepted =
+// Delivered + Pending + InFlight + Dead + Dropped.
+type Stats struct {
+	Accepted  uint64 // events ever accepted
+	Delivered uint64 // events a publisher has taken
+	Pending   uint64 // waiting, without those in flight
+	InFlight  uint64 // being published
+	Dead      uint64 // dead letters
+	Dropped   uint64 // sum of DroppedBy
+
+	DroppedBy     Dropped
+	Requeued      uint64    // dead letters made to wait again, ever
+	OldestPending time.Time // CreatedAt of the oldest task that waits; zero if none does
+
+	// Of stores on disk; zero in others. Since the store was opened.
+	Syncs         uint64 // syncs of the log
+	SyncedRecords uint64 // log records made durable by them
+	BytesWritten  uint64 // bytes the store has written to its files
+	Checkpoints   uint64 // transactions that moved waiting tasks to the database
+}
+
+// Dropped counts, by reason, the events that a policy has dropped which the user
+// chose.
+type Dropped struct {
+	Expired, Coalesced, Quota, Deleted uint64
+}
+
+// Total sums all reasons.
+func (d Dropped) Total() uint64 { return d.Expired + d.Coalesced + d.Quota + d.Deleted }
+
+// Add counts n more for a reason; reasons that drop nothing are passed over.
+func (d *Dropped) Add(r Reason, n uint64) {
+	switch r {
+	case ReasonExpired:
+		d.Expired += n
+	case ReasonCoalesced:
+		d.Coalesced += n
+	case ReasonQuota:
+		d.Quota += n
+	case ReasonDeleted:
+		d.Deleted += n
+	}
+}

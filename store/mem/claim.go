@@ -1,0 +1,136 @@
+package mem
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/goutbox/goutbox/outbox"
+)
+
+// Claim takes waiting tasks that are due, oldest due time first and oldest ID
+// first among equals, and leases them to the caller.
+//
+// It first drops all whose time-to-live has run out, due or not, so that none of
+// them stands in the way of the next task of its key.
+func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+	var got outbox.Claimed
+	err := s.step(ctx, func(now time.Time) error {
+		s.expireLocked(now)
+		size, more := 0, false
+		for _, e := range s.dueLocked(now) {
+			size += len(e.Payload)
+			first := len(got.Tasks) == 0
+			if !first && (len(got.Tasks) >= req.Max || req.MaxBytes > 0 && size > req.MaxBytes) {
+				more = true
+				break
+			}
+			s.leaseLocked(e, req.Lease, now)
+			got.Tasks = append(got.Tasks, e.out())
+		}
+		if !more {
+			got.NextIn = s.nextInLocked(now)
+		}
+		return nil
+	})
+	return got, err
+}
+
+// expireLocked drops the waiting tasks whose time-to-live has run out. Those in
+// flight may still be delivered, the dead ones may still be read.
+func (s *Store) expireLocked(now time.Time) {
+	for _, e := range slices.Clone(s.tasks) {
+		if e.State == outbox.Waiting && !e.ExpiresAt.IsZero() && !e.ExpiresAt.After(now) {
+			s.dropLocked(e, outbox.ReasonExpired)
+		}
+	}
+}
+
+// dueLocked returns what can be claimed now, in the order of claiming.
+func (s *Store) dueLocked(now time.Time) []*entry {
+	due := s.headsLocked()
+	due = slices.DeleteFunc(due, func(e *entry) bool { return e.DueAt.After(now) })
+	slices.SortFunc(due, func(a, b *entry) int {
+		return cmp.Or(a.DueAt.Compare(b.DueAt), a.ID.Compare(b.ID))
+	})
+	return due
+}
+
+// headsLocked returns, oldest ID first, the waiting tasks that stand behind no
+// other: each without a Key, and the oldest of each Key, due or not, unless one of
+// its Key is in flight. The one in flight need not be older: a dead letter may
+// have been requeued meanwhile. Still they go one at a time (P4).
+func (s *Store) headsLocked() []*entry {
+	blocked := map[string]bool{"": false}
+	for _, e := range s.tasks {
+		if e.Key != "" && e.State == outbox.InFlight {
+			blocked[e.Key] = true
+		}
+	}
+	var heads []*entry
+	for _, e := range s.tasks {
+		if e.State != outbox.Waiting || blocked[e.Key] {
+			continue
+		}
+		heads = append(heads, e)
+		if e.Key != "" {
+			blocked[e.Key] = true
+		}
+	}
+	return heads
+}
+
+// headLocked reports whether e is among the heads.
+func (s *Store) headLocked(e *entry) bool {
+	return e.Key == "" || slices.Contains(s.headsLocked(), e)
+}
+
+// leaseLocked gives the task away under a new token, for [outbox.MaxLease] if the
+// caller has not said how long, or said longer.
+func (s *Store) leaseLocked(e *entry, lease time.Duration, now time.Time) {
+	if lease <= 0 || lease > outbox.MaxLease {
+		lease = outbox.MaxLease
+	}
+	s.lastToken++
+	e.State, e.Token, e.leaseEnd = outbox.InFlight, s.lastToken, after(now, lease)
+}
+
+// lapseLocked ends the leases that have run out: the tasks wait again, with no
+// attempt spent and due as before.
+func (s *Store) lapseLocked(now time.Time) {
+	for _, e := range slices.Clone(s.tasks) {
+		if e.State == outbox.InFlight && !e.leaseEnd.After(now) {
+			s.waitAgainLocked(e)
+		}
+	}
+}
+
+// waitAgainLocked puts a task back that was in flight, unless a newer LatestOnly
+// task has come meanwhile.
+func (s *Store) waitAgainLocked(e *entry) {
+	if e.replaced {
+		s.dropLocked(e, outbox.ReasonCoalesced)
+		return
+	}
+	e.State = outbox.Waiting
+}
+
+// nextInLocked returns how long until the passing of time alone may make a task
+// claimable: until a head is due, or a head expires and lets the next one through,
+// or a lease ends. It is called when nothing is claimable now.
+func (s *Store) nextInLocked(now time.Time) time.Duration {
+	next := outbox.Forever
+	for _, e := range s.headsLocked() {
+		next = min(next, e.DueAt.Sub(now))
+		if e.Key != "" && !e.ExpiresAt.IsZero() {
+			next = min(next, e.ExpiresAt.Sub(now))
+		}
+	}
+	for _, e := range s.tasks {
+		if e.State == outbox.InFlight {
+			next = min(next, e.leaseEnd.Sub(now))
+		}
+	}
+	return next
+}
