@@ -1,0 +1,245 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
+)
+
+// snapshot is what a checkpoint brings to the database: everything that the log
+// says up to a position.
+type snapshot struct {
+	pos   wal.Position
+	since ledger
+	state state // without ledger
+	items []item
+}
+
+// flush moves what waits to the database and lets the log be recycled up to there.
+// It works in transactions of bounded size (P7, R31); only the last one stores the
+// log position, so a crash in between leads to replaying records whose effect is
+// there already, which changes nothing (R29, R30). Afterwards what was moved is no
+// longer in memory, unless it is in flight.
+//
+// Only one flush runs at a time.
+func (s *Store) flush(ctx context.Context) error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	if err := s.log.Sync(ctx); err != nil {
+		return s.translate(err)
+	}
+	snap := s.takeSnapshot()
+	for rest := snap.items; ; {
+		n := chunk(rest)
+		last := n == len(rest)
+		if err := s.flushChunk(snap, rest[:n], last); err != nil {
+			s.abandonFlush(rest)
+			return err
+		}
+		if rest = rest[n:]; last {
+			break
+		}
+	}
+	return s.trim(snap.pos + 1)
+}
+
+// takeSnapshot copies what has to be written, and what can then leave memory, in
+// the order of IDs.
+func (s *Store) takeSnapshot() *snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap := &snapshot{
+		pos:   s.applied,
+		since: s.since,
+		state: state{checkpoint: s.applied, lastID: s.ids.last, clock: s.clock.now()},
+		items: make([]item, 0, len(s.overlay.entries)),
+	}
+	for _, e := range s.overlay.entries {
+		if e.dirtyAt == 0 && e.home == homeNone {
+			continue // not durable yet
+		}
+		snap.items = append(snap.items, e.snapshot())
+		e.flushing = true
+	}
+	slices.SortFunc(snap.items, func(a, b item) int { return a.header.id.Compare(b.header.id) })
+	return snap
+}
+
+// chunk returns how many items one transaction takes.
+func chunk(items []item) int {
+	bytes := 0
+	for i := range items {
+		if bytes += len(items[i].raw); i >= chunkEntries || bytes > chunkBytes && i > 0 {
+			return i
+		}
+	}
+	return len(items)
+}
+
+// flushChunk writes some items, and with the last of them the state.
+func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
+	dirty := slices.ContainsFunc(items, func(it item) bool { return it.dirty })
+	var listed []place
+	if dirty || last && snap.pos != s.checkpoint {
+		var err error
+		if listed, err = s.writeChunk(snap, items, last); err != nil {
+			return err
+		}
+		s.checkpoints.Add(1)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation++
+	for _, p := range listed {
+		s.overlay.look(p)
+	}
+	for i := range items {
+		s.flushed(&items[i])
+	}
+	if last && snap.pos != s.checkpoint {
+		s.base.add(snap.since, 1)
+		s.since.add(snap.since, -1)
+		s.checkpoint = snap.pos
+	}
+	s.madeRoomLocked()
+	return nil
+}
+
+// writeChunk is the transaction of flushChunk.
+func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (listed []place, err error) {
+	defer contain(&err, s.db.Path())
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
+	}
+	defer tx.Rollback()
+	s.committing.Store(true)
+	defer s.committing.Store(false)
+	b, err := openBuckets(tx)
+	if err != nil {
+		return nil, err
+	}
+	w := newWriter(b)
+	for i := range items {
+		if !items[i].dirty {
+			continue
+		}
+		if err := w.put(items[i]); err != nil {
+			return nil, fmt.Errorf("bolt: checkpoint: task %s: %w", items[i].header.id, err)
+		}
+	}
+	if err := w.listHeads(); err != nil {
+		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
+	}
+	if last {
+		err := changeState(b.meta, s.db.Path(), func(st *state) {
+			st.ledger.add(snap.since, 1)
+			st.checkpoint = snap.state.checkpoint
+			if snap.state.lastID.Compare(st.lastID) > 0 {
+				st.lastID = snap.state.lastID
+			}
+			st.clock = max(st.clock, snap.state.clock)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := s.commit(tx); err != nil {
+		return nil, err
+	}
+	stats := tx.Stats()
+	s.written.Add(uint64(stats.GetPageAlloc()))
+	return w.listed, nil
+}
+
+// flushed notes that the database has an item, and lets its entry leave memory if
+// nothing has happened to it since. mu is held.
+func (s *Store) flushed(it *item) {
+	e, o := it.e, &s.overlay
+	e.flushing = false
+	if it.dirty {
+		e.home, e.homeDue = it.target(), firstLook(it.sched.due, it.header.expires)
+		if it.target() == homeTasks && it.header.key != "" {
+			o.hasKeys = true
+		}
+		if len(it.header.places()) > 0 {
+			o.hasSoles = true
+		}
+	}
+	if e.changes != it.changes {
+		return // it stays dirty; the next checkpoint brings what came after
+	}
+	e.rewritten = false
+	o.clean(e)
+	if e.phase == idle && !s.mustStay(e) {
+		o.evict(e)
+	}
+}
+
+// mustStay reports whether an entry knows something that the database does not: a
+// release is never written, so the due time that it gave is in memory only. It is
+// forgotten once it has passed and memory is short. mu is held.
+func (s *Store) mustStay(e *entry) bool {
+	return !e.gone && e.state == outbox.Waiting && e.due != e.sched.due &&
+		(e.due > s.clock.now() || !s.overlay.over(s.opts.softEntries, softBytes))
+}
+
+// abandonFlush ends a flush that failed: what it did not write stays as it is.
+func (s *Store) abandonFlush(items []item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range items {
+		e := items[i].e
+		e.flushing = false
+		if e.gone && e.home == homeNone {
+			s.overlay.clean(e)
+			s.overlay.forget(e)
+		}
+	}
+}
+
+// trim recycles the log before keep.
+func (s *Store) trim(keep wal.Position) error {
+	s.logged.Store(0)
+	return s.translate(s.log.Trim(keep))
+}
+
+// lighten recycles the part of the log of which nothing is needed any more,
+// without touching the database: when events are delivered as fast as they are
+// accepted, what lies behind is settled. A baseline record carries the sums over
+// to the part that is kept.
+func (s *Store) lighten(ctx context.Context) error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	s.mu.Lock()
+	base := op{kind: opBase, base: baseline{checkpoint: s.checkpoint, since: s.since, lastID: s.ids.last, clock: s.clock.now()}}
+	keep := s.applied + 1
+	for i := range s.inbox {
+		base.base.since.add(s.inbox[i].effect(), 1)
+	}
+	if s.overlay.oldest != nil {
+		keep = min(keep, s.overlay.oldest.dirtyAt)
+	}
+	pos, err := s.log.Write(base.append(nil))
+	s.mu.Unlock()
+	if err == nil {
+		err = s.log.Wait(ctx, pos)
+	}
+	if err != nil {
+		return s.translate(err)
+	}
+	return s.trim(keep)
+}
+
+// crowded reports whether a checkpoint is due. mu is held.
+func (s *Store) crowded() bool {
+	return s.overlay.over(s.opts.softEntries, softBytes) || s.logged.Load() > heldSegments*s.opts.segmentBytes
+}
+
+// full reports whether the overlay has reached its hard bound. mu is held.
+func (s *Store) full() bool {
+	return s.overlay.over(s.opts.hardEntries, 2*softBytes)
+}

@@ -1,0 +1,50 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+)
+
+// Close implements [outbox.Store]: it refuses new work, moves what waits to the
+// database, and lets go of the files. A clean close leaves no delivery to be made
+// twice (P3). An attached database stays open. Close waits for a transaction that
+// is open in another goroutine; the caller must have none open itself.
+//
+// After a failure of the store, Close only lets go of the files, and returns that
+// failure.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closing = true
+	s.madeRoomLocked()
+	s.mu.Unlock()
+
+	close(s.stop)
+	s.background.Wait()
+	s.claiming.Lock() // a claim that has begun ends before its database does
+	defer s.claiming.Unlock()
+
+	s.mu.Lock()
+	err := s.failed
+	s.mu.Unlock()
+	if err == nil {
+		err = s.flush(context.Background())
+	}
+	return errors.Join(err, s.release())
+}
+
+// release lets go of what Open took, as far as it came.
+func (s *Store) release() error {
+	var errs []error
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
+	if s.owned && s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	errs = append(errs, s.lock.release())
+	return errors.Join(errs...)
+}

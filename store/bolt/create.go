@@ -1,0 +1,302 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
+	"go.etcd.io/bbolt"
+)
+
+// Create implements [outbox.Store]. The tasks become one group of log records:
+// durable together with whatever else waits for the same sync, and visible only
+// after it (P1).
+//
+// When the overlay is full, Create waits for the checkpoint that is then running.
+// If that cannot begin because a transaction of the application holds the
+// database's writer lock, it gives up after a second with [outbox.ErrFull]: the
+// caller may be the one who holds the transaction open.
+func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("bolt: create: %w", err)
+	}
+	if len(tasks) == 0 {
+		return nil
+	}
+	entries, records := encode(tasks)
+	if tx := outbox.TxFrom(ctx); tx != nil {
+		return s.createInTx(tx, tasks, entries)
+	}
+	if err := s.makeRoom(ctx); err != nil {
+		return err
+	}
+	pos, err := s.queue(tasks, entries, records)
+	if err != nil {
+		return err
+	}
+	fill(tasks, entries)
+	if err := s.log.Wait(ctx, pos); err != nil {
+		s.abandonLeases(entries)
+		return s.translate(err)
+	}
+	s.reportLeases(tasks, entries)
+	return nil
+}
+
+// encode turns tasks into entries and the log records that create them. The
+// bytes are made once: the entry's are the record's.
+func encode(tasks []outbox.Task) ([]*entry, [][]byte) {
+	entries := make([]*entry, len(tasks))
+	records := make([][]byte, len(tasks))
+	for i := range tasks {
+		t := &tasks[i]
+		if t.MaxAttempts < 1 {
+			t.MaxAttempts = 1
+		}
+		rec := appendTask(make([]byte, createPrefix, createPrefix+taskSize(t)), t)
+		records[i] = rec
+		entries[i] = &entry{
+			header: header{id: t.ID, key: t.Key, unique: t.Unique, latest: t.LatestOnly, payload: len(t.Payload)},
+			raw:    rec[createPrefix:],
+			sched:  schedule{attempts: t.Attempts, failures: slices.Clone(t.Failures)},
+			lease:  int64(min(t.Lease, outbox.MaxLease)),
+			at:     -1, leasedAt: -1,
+		}
+	}
+	return entries, records
+}
+
+// fill tells the caller what the store has decided.
+func fill(tasks []outbox.Task, entries []*entry) {
+	for i, e := range entries {
+		t := &tasks[i]
+		t.ID, t.CreatedAt, t.DueAt = e.id, wall(e.created), wall(e.header.due)
+		t.ExpiresAt = time.Time{}
+		if at := expiry(e.raw); at != 0 {
+			t.ExpiresAt = wall(at)
+		}
+		t.State, t.Token, t.Reason = outbox.Waiting, 0, ""
+	}
+}
+
+// queue takes the tasks' place in the order of events: it assigns IDs and times
+// and queues the records, all or none.
+func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (pos wal.Position, err error) {
+	err = s.withKeys(entries, func() error {
+		s.date(tasks, entries)
+		replaced, err := s.claimKeys(entries)
+		if err != nil {
+			return err
+		}
+		var bytes int64
+		for i, r := range records {
+			var old, outdated outbox.ID
+			if replaced[i] != nil {
+				old = replaced[i].id
+			} else if p := entries[i].prior; p != nil {
+				outdated = p.id
+			}
+			records[i] = sealCreate(r, old, outdated, &entries[i].sched)
+			bytes += int64(len(records[i]))
+		}
+		pos, err = s.log.Queue(records...)
+		if err != nil {
+			s.unclaimKeys(entries)
+			return err
+		}
+		s.logged.Add(bytes)
+		first := pos - wal.Position(len(entries)) + 1
+		for i, e := range entries {
+			c := change{pos: first + wal.Position(i), kind: opCreate, e: e, replaced: replaced[i]}
+			if c.replaced == nil {
+				c.outdated = e.prior
+			}
+			s.inbox = append(s.inbox, c)
+			if r := replaced[i]; r != nil && r.phase == idle {
+				s.overlay.keepLane(r)
+				s.overlay.depart(r)
+			}
+			if replaced[i] != nil {
+				replaced[i].phase = ending
+			}
+		}
+		return nil
+	})
+	return pos, s.translate(err)
+}
+
+// date assigns IDs and times. mu is held, so both rise from call to call (P4).
+func (s *Store) date(tasks []outbox.Task, entries []*entry) {
+	created, now := time.Now().UnixNano(), s.clock.now()
+	for i, e := range entries {
+		if tasks[i].ID == (outbox.ID{}) {
+			e.id = s.ids.next(uint64(max(created, 0)) / uint64(time.Millisecond))
+		} else {
+			s.ids.saw(e.id)
+		}
+		e.created = created
+		e.header.due = later(now, tasks[i].Delay)
+		if tasks[i].TTL > 0 {
+			e.expires = later(now, tasks[i].TTL)
+		}
+		e.sched.due = e.header.due
+		e.dueAt(e.sched.due)
+		stamp(e.raw, e.id, created, now, e.header.due, e.expires)
+	}
+}
+
+// withKeys calls f under mu, with the store usable and with every holder of the
+// entries' IDs, Unique and LatestOnly keys in memory, where claimKeys can see it.
+// If a task is to be claimed at once, the lane of its key is there too. Most events
+// have no such keys and need no look at the database.
+func (s *Store) withKeys(entries []*entry, f func() error) error {
+	wanted := false
+	lanes := &refillResult{}
+	for _, e := range entries {
+		wanted = wanted || e.unique != "" || e.latest != "" || e.id != outbox.ID{}
+		if e.lease > 0 && e.key != "" {
+			lanes.lanes = append(lanes.lanes, laneLookup{key: e.key})
+		}
+	}
+	s.mu.Lock()
+	if !wanted && (len(lanes.lanes) == 0 || !s.overlay.hasKeys) {
+		defer s.mu.Unlock()
+		if err := s.usable(); err != nil {
+			return err
+		}
+		return f()
+	}
+	s.mu.Unlock()
+	var found []*loaded
+	return s.read(func(tx *bbolt.Tx) error {
+		b, err := openBuckets(tx)
+		if err != nil {
+			return err
+		}
+		found, err = loadHolders(b, entries)
+		lanes.forgetFound()
+		lanes.scanLanes(b)
+		return err
+	}, func() error {
+		for _, l := range found {
+			s.admitLoaded(l)
+		}
+		for _, e := range entries {
+			if e.lease > 0 {
+				s.overlay.keepLane(e)
+			}
+		}
+		s.mergeRefill(lanes)
+		err := f()
+		if err != nil {
+			for _, e := range entries {
+				s.overlay.letGo(e)
+			}
+		}
+		return err
+	})
+}
+
+// claimKeys makes the new entries the holders of their IDs and keys, or says who
+// holds one already. It returns for each the waiting LatestOnly task that it
+// supersedes. mu is held.
+func (s *Store) claimKeys(entries []*entry) ([]*entry, error) {
+	replaced := make([]*entry, len(entries))
+	for i, e := range entries {
+		if other := s.overlay.entries[e.id]; other != nil {
+			s.unclaimKeys(entries[:i])
+			return nil, fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
+		}
+		if other := s.overlay.unique[e.unique]; e.unique != "" && other != nil {
+			s.unclaimKeys(entries[:i])
+			return nil, fmt.Errorf("%w: unique key %q is held by %s", outbox.ErrDuplicate, e.unique, other.id)
+		}
+		if other := s.overlay.latest[e.latest]; e.latest != "" && other != nil {
+			e.prior = other
+			if other.phase == idle || other.phase == queued {
+				replaced[i] = other
+			} else {
+				other.stale = true // it is in flight; should it come back, it is dropped
+			}
+		}
+		s.overlay.admit(e)
+		s.overlay.reserve(e)
+	}
+	return replaced, nil
+}
+
+// unclaimKeys takes claimKeys back.
+func (s *Store) unclaimKeys(entries []*entry) {
+	for i := len(entries) - 1; i >= 0; i-- {
+		s.unclaim(entries[i])
+	}
+}
+
+// unclaim makes an entry that is not to be disappear, and gives the LatestOnly key
+// that it took back.
+func (s *Store) unclaim(e *entry) {
+	s.overlay.forget(e)
+	if p := e.prior; p != nil && s.overlay.entries[p.id] == p && !p.gone {
+		p.stale = false
+		s.overlay.latest[p.latest] = p
+	}
+}
+
+// reportLeases tells Create's caller which tasks were claimed for it.
+func (s *Store) reportLeases(tasks []outbox.Task, entries []*entry) {
+	for i := range tasks {
+		if tasks[i].Lease <= 0 {
+			continue
+		}
+		s.mu.Lock()
+		if e := entries[i]; e.granted != 0 && e.granted == e.token {
+			tasks[i].State, tasks[i].Token = outbox.InFlight, e.token
+			tasks[i].Attempt = e.sched.attempts + 1
+		}
+		s.mu.Unlock()
+	}
+}
+
+// abandonLeases gives back what was claimed for a caller that has left.
+func (s *Store) abandonLeases(entries []*entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		if e.granted != 0 && e.granted == e.token {
+			s.giveBack(e, e.sched.due)
+		}
+		e.lease = 0
+	}
+}
+
+// makeRoom waits until the overlay is below its hard bound (P7).
+func (s *Store) makeRoom(ctx context.Context) error {
+	var timer *time.Timer
+	for {
+		s.mu.Lock()
+		err, full, room := s.usable(), s.full(), s.room
+		s.mu.Unlock()
+		if err != nil || !full {
+			return err
+		}
+		wake(s.wakeFlush)
+		if timer == nil {
+			timer = time.NewTimer(roomWait)
+			defer timer.Stop()
+		}
+		select {
+		case <-room:
+			timer.Reset(roomWait)
+		case <-ctx.Done():
+			return fmt.Errorf("bolt: create: %w", ctx.Err())
+		case <-timer.C:
+			if !s.committing.Load() {
+				return fmt.Errorf("%w: memory is full of tasks that must move to the database, and another transaction holds its writer lock", outbox.ErrFull)
+			}
+			timer.Reset(roomWait)
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
+	"go.etcd.io/bbolt"
+)
+
+// The database's buckets, all in one top-level bucket so that an application can
+// share its database with the outbox:
+//
+//	tasks    ID                  -> task, CRC        waits; written once
+//	retries  ID                  -> schedule, CRC    of those tasks that were tried, or have moved
+//	due      due time, ID        -> nothing          of tasks without a key and of the heads of keys
+//	keys     length, key, ID     -> nothing          of tasks with a key
+//	sole     'u' or 'l', key     -> ID               holders of Unique and LatestOnly keys
+//	dead     ID                  -> task, schedule, reason, CRC
+//	meta     "format", "state"
+//
+// Numbers in keys are big-endian, so that the order of bytes is the order of
+// numbers (R25). bbolt does not check its pages, so every value carries a CRC of
+// its own, over the ID too (R26).
+var (
+	bucketRoot    = []byte("goutbox")
+	bucketTasks   = []byte("tasks")
+	bucketRetries = []byte("retries")
+	bucketDue     = []byte("due")
+	bucketKeys    = []byte("keys")
+	bucketSole    = []byte("sole")
+	bucketDead    = []byte("dead")
+	bucketMeta    = []byte("meta")
+
+	keyFormat = []byte("format")
+	keyState  = []byte("state")
+)
+
+const formatVersion = 1
+
+// buckets are the store's buckets as one transaction sees them.
+type buckets struct {
+	tasks, retries, due, keys, sole, dead, meta *bbolt.Bucket
+}
+
+// open finds the buckets in tx.
+func openBuckets(tx *bbolt.Tx) (buckets, error) {
+	root := tx.Bucket(bucketRoot)
+	if root == nil {
+		return buckets{}, fmt.Errorf("%w: %s: no bucket %q", outbox.ErrCorrupt, tx.DB().Path(), bucketRoot)
+	}
+	b := buckets{
+		tasks: root.Bucket(bucketTasks), retries: root.Bucket(bucketRetries), due: root.Bucket(bucketDue),
+		keys: root.Bucket(bucketKeys), sole: root.Bucket(bucketSole), dead: root.Bucket(bucketDead), meta: root.Bucket(bucketMeta),
+	}
+	for _, one := range [...]*bbolt.Bucket{b.tasks, b.retries, b.due, b.keys, b.sole, b.dead, b.meta} {
+		if one == nil {
+			return buckets{}, fmt.Errorf("%w: %s: a bucket is missing in %q", outbox.ErrCorrupt, tx.DB().Path(), bucketRoot)
+		}
+	}
+	return b, nil
+}
+
+// createBuckets makes the buckets of a new store.
+func createBuckets(tx *bbolt.Tx, uuid [16]byte) error {
+	root, err := tx.CreateBucket(bucketRoot)
+	if err != nil {
+		return err
+	}
+	for _, name := range [...][]byte{bucketTasks, bucketRetries, bucketDue, bucketKeys, bucketSole, bucketDead, bucketMeta} {
+		if _, err := root.CreateBucket(name); err != nil {
+			return err
+		}
+	}
+	format := binary.LittleEndian.AppendUint32(nil, formatVersion)
+	if err := root.Bucket(bucketMeta).Put(keyFormat, withCRC(nil, append(format, uuid[:]...))); err != nil {
+		return err
+	}
+	return state{}.put(root.Bucket(bucketMeta))
+}
+
+// readFormat returns the store's UUID, or refuses a store that this program does
+// not understand (R46).
+func readFormat(meta *bbolt.Bucket, path string) (uuid [16]byte, err error) {
+	v := meta.Get(keyFormat)
+	if len(v) >= 4 {
+		if version := binary.LittleEndian.Uint32(v); version != formatVersion && version != 0 {
+			return uuid, fmt.Errorf("%w: %s has version %d, this program knows %d", outbox.ErrVersion, path, version, formatVersion)
+		}
+	}
+	v, err = checkCRC(nil, v)
+	if err != nil || len(v) != 4+16 {
+		return uuid, fmt.Errorf("%w: %s: store format record", outbox.ErrCorrupt, path)
+	}
+	copy(uuid[:], v[4:])
+	return uuid, nil
+}
+
+// state is what the database knows of the whole store. It is written in the same
+// transaction as the tasks it belongs to (R29).
+type state struct {
+	checkpoint wal.Position // the last log record whose effect is in the database
+	ledger     ledger
+	lastID     outbox.ID
+	clock      int64 // highest time seen, store clock
+}
+
+func (s state) put(meta *bbolt.Bucket) error {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(s.checkpoint))
+	b = s.ledger.append(b)
+	b = append(b, s.lastID[:]...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.clock))
+	return meta.Put(keyState, withCRC(nil, b))
+}
+
+func readState(meta *bbolt.Bucket, path string) (state, error) {
+	v, err := checkCRC(nil, meta.Get(keyState))
+	if err != nil {
+		return state{}, fmt.Errorf("%w: %s: store state record", outbox.ErrCorrupt, path)
+	}
+	r := reader{b: v}
+	s := state{checkpoint: wal.Position(r.int64()), ledger: r.ledger(), lastID: r.id(), clock: r.int64()}
+	if r.bad || len(r.b) != 0 {
+		return state{}, fmt.Errorf("%w: %s: store state record", outbox.ErrCorrupt, path)
+	}
+	return s, nil
+}
+
+// change applies f to the state record.
+func changeState(meta *bbolt.Bucket, path string, f func(*state)) error {
+	s, err := readState(meta, path)
+	if err != nil {
+		return err
+	}
+	f(&s)
+	return s.put(meta)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// withCRC returns value and the CRC of key and value, which is never that of
+// zeros.
+func withCRC(key, value []byte) []byte {
+	return binary.LittleEndian.AppendUint32(value, sum(key, value))
+}
+
+// checkCRC returns the value without its CRC.
+func checkCRC(key, v []byte) ([]byte, error) {
+	if len(v) < 4 {
+		return nil, fmt.Errorf("%w: value of %d bytes", outbox.ErrCorrupt, len(v))
+	}
+	value, crc := v[:len(v)-4], binary.LittleEndian.Uint32(v[len(v)-4:])
+	if crc != sum(key, value) {
+		return nil, fmt.Errorf("%w: checksum of a value of %d bytes", outbox.ErrCorrupt, len(value))
+	}
+	return value, nil
+}
+
+func sum(key, value []byte) uint32 {
+	return crc32.Update(crc32.Update(0, castagnoli, key), castagnoli, value)
+}
+
+// place is where a task stands in the due bucket: by the time it has to be looked
+// at, then by ID.
+type place struct {
+	when int64
+	id   outbox.ID
+}
+
+// placeEnd is behind all others.
+var placeEnd = place{never, maxID}
+
+func (p place) before(q place) bool {
+	return p.when < q.when || p.when == q.when && p.id.Compare(q.id) < 0
+}
+
+const placeSize = 8 + 16
+
+// key is the place's key in the bucket.
+func (p place) key() []byte {
+	k := binary.BigEndian.AppendUint64(make([]byte, 0, placeSize), uint64(p.when)^(1<<63))
+	return append(k, p.id[:]...)
+}
+
+// placeOf is the reverse of key.
+func placeOf(k []byte) (p place, ok bool) {
+	if len(k) != placeSize {
+		return p, false
+	}
+	copy(p.id[:], k[8:])
+	p.when = int64(binary.BigEndian.Uint64(k) ^ (1 << 63))
+	return p, true
+}
+
+// keyPrefix is what the places of all tasks of an ordering key begin with. The
+// length in front keeps "a" apart from "ab".
+func keyPrefix(key string) []byte {
+	b := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(key)+16), uint16(len(key)))
+	return append(b, key...)
+}
+
+func keyPlace(key string, id outbox.ID) []byte { return append(keyPrefix(key), id[:]...) }
+
+func uniquePlace(key string) []byte { return append([]byte{'u'}, key...) }
+func latestPlace(key string) []byte { return append([]byte{'l'}, key...) }

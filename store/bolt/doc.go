@@ -1,0 +1,77 @@
+// Package bolt keeps an outbox on local disk: a write-ahead log in front of a bbolt
+// database.
+//
+// # Two levels
+//
+// Accepting an event appends one record to the log and waits for the sync that it
+// shares with everybody else who is waiting (P1). From then on the task is in the
+// overlay, in memory. If it is delivered before long, one more small record is
+// written, and that was all: the database is not touched. What has to wait longer,
+// a retry, a delay, an outage, is moved to the database many at a time, by a
+// checkpoint, and leaves memory.
+//
+//	Create  ->  log, one shared sync  ->  overlay  ->  Claim  ->  Settle  ->  log
+//	                                        |            ^
+//	                            checkpoint  v            |  refill
+//	                                       database, bucket by bucket
+//
+// A folder looks like this:
+//
+//	outbox.db          the database; its buckets are listed in database.go
+//	wal/000….wal       the log; its format is in package wal, its records in op.go
+//	LOCK               held while the store is open (R7)
+//
+// # What holds at every moment
+//
+//	I1  An entry that is not in the database is dirty, and the log still has every
+//	    record from its dirtyAt on.
+//	I2  An entry that waits and is idle is in its lane, if it has a key, and in
+//	    ready, if it has no key or is the known head of its lane.
+//	I3  A task whose place in the due bucket is before overlay.floor is in memory,
+//	    or is not the head of its key.
+//	I4  A lane's tasks in the database with an ID below lane.seen are in memory.
+//	I5  The database's state is that of its log position, or further: replaying the
+//	    log from there gives the same state once or twice (R29, R30).
+//	I6  The ledger changes with log records only, and by what the record says,
+//	    whatever is left of the task that it is about (P5).
+//
+// A record changes the overlay when it is durable, never before, in the order of
+// the log, in one function for the running store and for recovery: apply. What a
+// store only knows for this moment, claims and releases, is not written at all, so
+// an outage writes nothing (P6).
+//
+// # Checkpoints
+//
+// A checkpoint is due when the overlay has 32,768 tasks or 16 MiB, when the log has
+// three full segments, when nothing has happened for a minute, and at Close. It
+// writes what is dirty, sorted, at most 8,192 tasks or 4 MiB in a transaction, and
+// stores the log position in the last one (R29, R31). If nothing in the older part
+// of the log is needed any more, because it was all delivered, the log is recycled
+// without a checkpoint: a baseline record carries the ledger over.
+//
+// Accepting never waits for the database's writer lock. While an application holds
+// it, the overlay grows to twice its bound; then Create fails with
+// [outbox.ErrFull] after a second.
+//
+// # Time
+//
+// Due times, leases and time-to-live are on the store's own clock, which clock.go
+// explains. IDs rise whatever the clock does (id.go).
+//
+// # Order
+//
+// Tasks are claimed by due time, then by ID. Of one key only the head can be
+// claimed: the lowest ID that waits or is in flight. The database lists only the
+// heads of keys in its due bucket, so a million tasks behind a blocked key cost a
+// claim nothing (P4). This departs from the plan in one point: an event accepted in
+// a transaction takes the place of its ID among those that wait, not that of its
+// commit. An order by commit would need a second sequence on disk, which bbolt can
+// give no number before the commit; and the IDs that consumers see would disagree
+// with the order in which they see them.
+//
+// # What it assumes of the disk
+//
+// That a write that was synced stays, that a rename is atomic once its folder was
+// synced, and that a torn write tears at sectors. See package wal. A disk that lies
+// about syncing can not be found out by software.
+package bolt

@@ -1,0 +1,100 @@
+package bolt
+
+import (
+	"time"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
+)
+
+// entry is a task in memory. Its first part is what the log and the database say
+// of it and changes only when the record that changes it is durable; its second
+// part is about this moment and is forgotten when the store closes. The store's
+// mutex guards both.
+type entry struct {
+	header
+	raw []byte // the encoded task; never changed once queued
+
+	state     outbox.State // Waiting or Dead
+	gone      bool         // delivered or dropped; kept only until the database has forgotten it too
+	reason    outbox.Reason
+	sched     schedule
+	home      home
+	homeDue   int64        // the due time under which the database lists it
+	rewritten bool         // raw is no longer what the database has
+	dirtyAt   wal.Position // the first record that the database does not know; 0 = it knows all
+	changes   int          // counts durable changes, so that a checkpoint sees what moved on behind it
+	flushing  bool         // a checkpoint may be writing it right now
+
+	phase    phase
+	due      int64 // when it may be claimed; sched.due, or later after a release
+	when     int64 // when to look at it: due, or expires if that comes first
+	token    uint64
+	leaseEnd int64
+	lease    int64  // wanted by Create
+	granted  uint64 // the token that Create's caller got
+	stale    bool   // a newer task of its LatestOnly key is there
+	prior    *entry // until it is durable: the task whose LatestOnly key it took over
+	at       int    // index in ready; -1 = not there
+	leasedAt int    // index in leases; -1 = not there
+	lane     *lane
+	left     *lane // the lane that counts it among those that left
+
+	older, newer *entry // the dirty list
+}
+
+// home is where the database keeps a task.
+type home uint8
+
+const (
+	homeNone home = iota
+	homeTasks
+	homeDead
+)
+
+// phase is what is happening to a task at the moment.
+type phase uint8
+
+const (
+	queued   phase = iota // its create record is not durable yet: invisible
+	idle                  // waits, or is dead
+	claimed               // somebody is publishing it
+	settling              // its outcome is in the log, but not durable yet
+	ending                // the same, and after it nothing is left of the task
+)
+
+// entrySize is what an entry costs in memory beside its raw bytes, for the
+// overlay's bound (P7).
+const entrySize = 400
+
+func newEntry(h header, raw []byte) *entry {
+	e := &entry{header: h, raw: raw, sched: schedule{due: h.due}, at: -1, leasedAt: -1}
+	e.dueAt(h.due)
+	return e
+}
+
+// dueAt sets when the entry may be claimed. If it expires before that, it must be
+// looked at earlier, for the next of its key not to wait in vain.
+func (e *entry) dueAt(due int64) {
+	e.due, e.when = due, firstLook(due, e.expires)
+}
+
+// firstLook is when a task has to be looked at: it is due, or it has expired.
+func firstLook(due, expires int64) int64 {
+	if expires != 0 && expires < due {
+		return expires
+	}
+	return due
+}
+
+// later returns now plus a delay, which may be as long as it likes.
+func later(now int64, delay time.Duration) int64 {
+	if delay <= 0 {
+		return now
+	}
+	return now + min(int64(delay), never-now)
+}
+
+// inDatabase reports whether the database holds the task, or may do so in a
+// moment.
+func (e *entry) inDatabase() bool { return e.home != homeNone || e.flushing }

@@ -1,0 +1,33 @@
+package bolt
+
+import "context"
+
+// WithOverlay sets the overlay's bounds, so that a few tasks are enough to see what
+// a checkpoint does, and what waiting for one.
+func WithOverlay(soft, hard int) Option {
+	return func(o *options) { o.softEntries, o.hardEntries = soft, hard }
+}
+
+// Flush makes a checkpoint now, as the background would.
+func (s *Store) Flush() error { return s.flush(context.Background()) }
+
+// Lighten recycles the log without a checkpoint, as the background would.
+func (s *Store) Lighten() error { return s.lighten(context.Background()) }
+
+// Sync makes all settles durable, as the background would.
+func (s *Store) Sync() error { return s.log.Sync(context.Background()) }
+
+// InMemory returns how many tasks the overlay holds.
+func (s *Store) InMemory() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.overlay.entries)
+}
+
+// Freeze calls f while no checkpoint runs, so that the files it sees are of one
+// moment.
+func (s *Store) Freeze(f func()) {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	f()
+}

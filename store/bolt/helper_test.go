@@ -1,0 +1,80 @@
+package bolt_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/store/bolt"
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+)
+
+// open opens a store and closes it at the end of the test, unless the test does.
+func open(t *testing.T, dir string, opts ...bolt.Option) *bolt.Store {
+	t.Helper()
+	s, err := bolt.Open(dir, append(opts, quiet)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// openDB opens a database as an application would.
+func openDB(t *testing.T, path string, opts *bbolt.Options) *bbolt.DB {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+// tasks makes n tasks named after their number.
+func tasks(from, n int) []outbox.Task {
+	list := make([]outbox.Task, n)
+	for i := range list {
+		list[i] = outbox.Task{Event: outbox.Event{Name: fmt.Sprintf("n%06d", from+i), Payload: make([]byte, 256)}, MaxAttempts: 3}
+	}
+	return list
+}
+
+func create(t *testing.T, s outbox.Store, list ...outbox.Task) []outbox.Task {
+	t.Helper()
+	require.NoError(t, s.Create(t.Context(), list))
+	return list
+}
+
+func claim(t *testing.T, s outbox.Store, most int) []outbox.Task {
+	t.Helper()
+	c, err := s.Claim(t.Context(), outbox.ClaimRequest{Max: most, Lease: time.Hour})
+	require.NoError(t, err)
+	return c.Tasks
+}
+
+func done(t *testing.T, s outbox.Store, list ...outbox.Task) {
+	t.Helper()
+	outcomes := make([]outbox.Outcome, len(list))
+	for i, one := range list {
+		outcomes[i] = outbox.Outcome{ID: one.ID, Token: one.Token, Verdict: outbox.Done}
+	}
+	require.NoError(t, s.Settle(t.Context(), outcomes))
+}
+
+func stats(t *testing.T, s outbox.Store) outbox.Stats {
+	t.Helper()
+	st, err := s.Stats(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, st.Accepted, st.Delivered+st.Pending+st.InFlight+st.Dead+st.Dropped, "P5")
+	return st
+}
+
+// names lists the waiting tasks.
+func names(t *testing.T, s outbox.Store) []string {
+	t.Helper()
+	list := []string{}
+	for task, err := range s.Tasks(t.Context(), outbox.Filter{}) {
+		require.NoError(t, err)
+		list = append(list, task.Name)
+	}
+	return list
+}

@@ -1,0 +1,208 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/goutbox/goutbox/outbox"
+	"go.etcd.io/bbolt"
+)
+
+// loaded is a task read from the database. Nothing in it aliases the
+// transaction.
+type loaded struct {
+	header header
+	raw    []byte
+	sched  schedule
+	home   home
+	reason outbox.Reason
+	stale  bool // a newer task holds its LatestOnly key
+}
+
+// load reads a task, waiting or dead; nil if the database has none with that ID.
+func load(b buckets, id outbox.ID) (*loaded, error) {
+	if v := b.tasks.Get(id[:]); v != nil {
+		return loadWaiting(b, id, v)
+	}
+	if v := b.dead.Get(id[:]); v != nil {
+		return loadDead(id, v)
+	}
+	return nil, nil
+}
+
+// loadWaiting reads a value of the tasks bucket and what belongs to it.
+func loadWaiting(b buckets, id outbox.ID, v []byte) (*loaded, error) {
+	raw, err := checkCRC(id[:], v)
+	if err != nil {
+		return nil, fmt.Errorf("task %s: %w", id, err)
+	}
+	l := &loaded{raw: append([]byte(nil), raw...), home: homeTasks}
+	if l.header, err = decodeHeader(l.raw); err != nil {
+		return nil, fmt.Errorf("task %s: %w", id, err)
+	}
+	l.sched = schedule{due: l.header.due}
+	if v := b.retries.Get(id[:]); v != nil {
+		value, err := checkCRC(id[:], v)
+		if err != nil {
+			return nil, fmt.Errorf("schedule of task %s: %w", id, err)
+		}
+		r := reader{b: value}
+		if l.sched = r.schedule(); r.bad || len(r.b) != 0 {
+			return nil, fmt.Errorf("%w: schedule of task %s", outbox.ErrCorrupt, id)
+		}
+	}
+	if l.header.latest != "" {
+		newest := b.sole.Get(latestPlace(l.header.latest))
+		l.stale = newest != nil && string(newest) > string(id[:])
+	}
+	return l, nil
+}
+
+// appendDead is the value of the dead bucket: u32 length and the task, its
+// schedule, the reason.
+func appendDead(b, raw []byte, s *schedule, reason outbox.Reason) []byte {
+	b = append(binary.LittleEndian.AppendUint32(b, uint32(len(raw))), raw...)
+	return appendText(appendSchedule(b, s), string(reason))
+}
+
+// loadDead reads a value of the dead bucket.
+func loadDead(id outbox.ID, v []byte) (*loaded, error) {
+	value, err := checkCRC(id[:], v)
+	if err != nil {
+		return nil, fmt.Errorf("dead task %s: %w", id, err)
+	}
+	r := reader{b: value}
+	raw := r.take(int(r.uint32()))
+	l := &loaded{raw: append([]byte(nil), raw...), sched: r.schedule(), home: homeDead, reason: outbox.Reason(r.bytes())}
+	if r.bad || len(r.b) != 0 {
+		return nil, fmt.Errorf("%w: dead task %s", outbox.ErrCorrupt, id)
+	}
+	l.header, err = decodeHeader(l.raw)
+	return l, err
+}
+
+// loadHolders reads the tasks that hold the IDs, Unique and LatestOnly keys of
+// new ones.
+func loadHolders(b buckets, entries []*entry) (found []*loaded, err error) {
+	take := func(id []byte) error {
+		if len(id) != len(outbox.ID{}) {
+			return nil
+		}
+		l, err := load(b, outbox.ID(id))
+		if l != nil {
+			found = append(found, l)
+		}
+		return err
+	}
+	for _, e := range entries {
+		err = errors.Join(err, take(e.id[:]))
+		if e.unique != "" {
+			err = errors.Join(err, take(b.sole.Get(uniquePlace(e.unique))))
+		}
+		if e.latest != "" {
+			err = errors.Join(err, take(b.sole.Get(latestPlace(e.latest))))
+		}
+	}
+	return found, err
+}
+
+// admitLoaded makes a task of the database an entry, unless it is one already: in
+// that case memory knows better. mu is held, and no commit has come between the
+// reading and now.
+func (s *Store) admitLoaded(l *loaded) *entry {
+	if e := s.overlay.entries[l.header.id]; e != nil {
+		return e
+	}
+	if g := s.groups[l.header.id]; g != nil {
+		s.commitGroup(g) // what a reader sees was committed
+	}
+	e := newEntry(l.header, l.raw)
+	e.sched = l.sched
+	e.dueAt(l.sched.due)
+	e.home, e.homeDue, e.reason = l.home, e.when, l.reason
+	e.stale = l.stale || l.sched.stale
+	e.phase = idle
+	s.overlay.admit(e)
+	if l.home == homeDead {
+		e.state = outbox.Dead
+		return e
+	}
+	if !s.live {
+		return e
+	}
+	s.overlay.reserveLoaded(e)
+	s.overlay.enter(e)
+	return e
+}
+
+// reserveLoaded makes e the holder of its keys unless memory has a newer one.
+func (o *overlay) reserveLoaded(e *entry) {
+	if e.unique != "" && o.unique[e.unique] == nil {
+		o.unique[e.unique] = e
+	}
+	if e.latest != "" {
+		switch other := o.latest[e.latest]; {
+		case other == nil:
+			if !e.stale {
+				o.latest[e.latest] = e
+			}
+		case other.id.Compare(e.id) > 0:
+			e.stale = true
+		case other != e:
+			other.stale = true
+			o.latest[e.latest] = e
+		}
+	}
+}
+
+// read looks at the database and merges what it found into memory: look runs in a
+// read transaction, without mu; merge runs under mu with the transaction still
+// open. If the database was written in between, both are done again, so that
+// merge never acts on something that has changed. merge may be called only once
+// to the end.
+//
+// The transaction is short and is never held while a publisher or a caller's code
+// works (R35).
+func (s *Store) read(look func(tx *bbolt.Tx) error, merge func() error) error {
+	for {
+		s.mu.Lock()
+		generation, err := s.generation, s.usable()
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		again := false
+		err = s.view(func(tx *bbolt.Tx) error {
+			if err := look(tx); err != nil {
+				return err
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if again = s.generation != generation; again {
+				return nil
+			}
+			if err := s.usable(); err != nil {
+				return err
+			}
+			return merge()
+		})
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// view runs f in a read transaction. bbolt panics on damaged pages; that becomes
+// an error (R34, P11).
+func (s *Store) view(f func(tx *bbolt.Tx) error) (err error) {
+	defer contain(&err, s.db.Path())
+	return s.db.View(f)
+}
+
+// contain turns a panic of bbolt into ErrCorrupt.
+func contain(err *error, path string) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: %s: bbolt: %v", outbox.ErrCorrupt, path, p)
+	}
+}

@@ -1,0 +1,84 @@
+package bolt
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Option sets one property of a store that is opened. Zero and negative values
+// fall back to the default.
+type Option func(*options)
+
+type options struct {
+	logger       *slog.Logger
+	ackSync      time.Duration
+	segmentBytes int64
+	softEntries  int
+	hardEntries  int
+}
+
+// Defaults of the options, and bounds that are not options. The overlay's bounds
+// keep its memory within some 20 MiB (P7): a checkpoint is due at the soft bound,
+// accepting waits for it at twice that.
+const (
+	defaultAckSync      = 50 * time.Millisecond
+	defaultSegmentBytes = 4 << 20
+	softEntries         = 32 << 10
+	softBytes           = 16 << 20
+	chunkEntries        = 8 << 10 // most tasks of one checkpoint transaction
+	chunkBytes          = 4 << 20 // most of their bytes
+	refillEntries       = 512     // most tasks a claim reads from the database at once
+	refillBytes         = 1 << 20
+	heldSegments        = 3           // as many segments with records make a checkpoint due
+	idleCheckpoint      = time.Minute // without a new record makes one due
+	lockWait            = 500 * time.Millisecond
+	roomWait            = time.Second // most that accepting waits for a checkpoint that cannot begin
+	stopWait            = time.Second // pause after a checkpoint that failed for want of disk
+)
+
+func buildOptions(opts []Option) options {
+	o := options{
+		logger:       slog.Default(),
+		ackSync:      defaultAckSync,
+		segmentBytes: defaultSegmentBytes,
+		softEntries:  softEntries,
+		hardEntries:  2 * softEntries,
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+// WithAckSync sets how long the outcome of a delivery may stay unsynced: after a
+// power cut the deliveries of that time are made once more (P3). The default is
+// 50 milliseconds. A longer time costs the disk fewer writes when little is
+// accepted; with much accepted it makes no difference, since every accepted event
+// syncs the outcomes before it.
+func WithAckSync(d time.Duration) Option {
+	return func(o *options) {
+		if d > 0 {
+			o.ackSync = d
+		}
+	}
+}
+
+// WithSegmentBytes sets the size of a file of the log, 4 MiB by default and 64
+// KiB at least. A fresh store takes two of them on disk, a busy one six.
+func WithSegmentBytes(n int64) Option {
+	return func(o *options) {
+		if n > 0 {
+			o.segmentBytes = n
+		}
+	}
+}
+
+// WithLogger sets where the store reports what it found and mended when it was
+// opened, and why it failed. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option {
+	return func(o *options) {
+		if l != nil {
+			o.logger = l
+		}
+	}
+}

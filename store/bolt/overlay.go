@@ -1,0 +1,284 @@
+package bolt
+
+import (
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
+)
+
+// overlay is the upper level of the store: the tasks that are in memory, because
+// something happened to them lately or because they are next to be claimed. What
+// is not here is in the database, unchanged. The store's mutex guards it.
+// It keeps I1 to I4 of the package comment.
+type overlay struct {
+	entries map[outbox.ID]*entry
+	bytes   int64
+	ready   heap  // what may be claimed, once it is due
+	leases  heap  // what is claimed,
+	claimed int64 // and its bytes
+	lanes   map[string]*lane
+	lookups []*lane // lanes whose head must be looked for in the database
+	unique  map[string]*entry
+	latest  map[string]*entry
+
+	oldest, newest *entry // the dirty list, in the order of dirtyAt
+	dirty          int
+
+	floor    place // where in the due bucket the next refill begins
+	hasKeys  bool  // the database may hold tasks with a key,
+	hasSoles bool  // with Unique or LatestOnly
+}
+
+func newOverlay() overlay {
+	return overlay{
+		entries: map[outbox.ID]*entry{},
+		ready:   newReady(),
+		leases:  newLeases(),
+		lanes:   map[string]*lane{},
+		unique:  map[string]*entry{},
+		latest:  map[string]*entry{},
+		floor:   place{when: -never},
+	}
+}
+
+const never = int64(1<<63 - 1)
+
+// admit takes an entry into memory.
+func (o *overlay) admit(e *entry) {
+	o.entries[e.id] = e
+	o.bytes += int64(len(e.raw)) + entrySize
+}
+
+// forget takes an entry out of memory. It must be clean, or never have been
+// accepted (I1).
+func (o *overlay) forget(e *entry) {
+	delete(o.entries, e.id)
+	o.bytes -= int64(len(e.raw)) + entrySize
+	o.release(e)
+	o.letGo(e)
+}
+
+// touch notes that the record at pos changed e durably.
+func (o *overlay) touch(e *entry, pos wal.Position) {
+	e.changes++
+	if e.dirtyAt != 0 {
+		return
+	}
+	e.dirtyAt = pos
+	o.dirty++
+	e.older = o.newest
+	if o.newest != nil {
+		o.newest.newer = e
+	} else {
+		o.oldest = e
+	}
+	o.newest = e
+}
+
+// clean notes that the database knows all that the log says of e.
+func (o *overlay) clean(e *entry) {
+	if e.dirtyAt == 0 {
+		return
+	}
+	if e.older != nil {
+		e.older.newer = e.newer
+	} else {
+		o.oldest = e.newer
+	}
+	if e.newer != nil {
+		e.newer.older = e.older
+	} else {
+		o.newest = e.older
+	}
+	e.older, e.newer, e.dirtyAt = nil, nil, 0
+	o.dirty--
+	if e.phase != settling && e.phase != ending {
+		o.letGo(e)
+	}
+}
+
+// letGo ends what keepLane has begun.
+func (o *overlay) letGo(e *entry) {
+	if l := e.left; l != nil {
+		e.left = nil
+		l.left--
+		o.advance(l)
+	}
+}
+
+// reserve makes e the holder of its Unique and LatestOnly keys.
+func (o *overlay) reserve(e *entry) {
+	if e.unique != "" {
+		o.unique[e.unique] = e
+	}
+	if e.latest != "" {
+		o.latest[e.latest] = e
+	}
+}
+
+// release gives e's Unique and LatestOnly keys free.
+func (o *overlay) release(e *entry) {
+	if e.unique != "" && o.unique[e.unique] == e {
+		delete(o.unique, e.unique)
+	}
+	if e.latest != "" && o.latest[e.latest] == e {
+		delete(o.latest, e.latest)
+	}
+}
+
+// lease notes that an entry is claimed.
+func (o *overlay) lease(e *entry) {
+	o.leases.push(e)
+	o.claimed += int64(len(e.raw)) + entrySize
+}
+
+// unlease notes that a claim has ended.
+func (o *overlay) unlease(e *entry) {
+	o.leases.remove(e)
+	o.claimed -= int64(len(e.raw)) + entrySize
+}
+
+// over reports whether more tasks are in memory than so many, or more bytes. Those
+// that are claimed do not count: no checkpoint could make them leave, and whoever
+// claims bounds how much.
+func (o *overlay) over(entries int, bytes int64) bool {
+	return len(o.entries)-len(o.leases.list) > entries || o.bytes-o.claimed > bytes
+}
+
+// enter makes an idle waiting entry claimable in its turn (I2).
+func (o *overlay) enter(e *entry) {
+	if e.key == "" {
+		o.ready.push(e)
+		return
+	}
+	l := o.lane(e.key)
+	e.lane = l
+	if l.busy == e {
+		l.busy = nil
+	}
+	l.add(e)
+	if l.waiting[0] == e && len(l.waiting) > 1 && l.waiting[1].at >= 0 {
+		o.ready.remove(l.waiting[1]) // it came before the head
+	}
+	o.advance(l)
+}
+
+// leave takes an entry out of ready and out of its lane: it is claimed, or about
+// to end, or about to leave memory.
+func (o *overlay) leave(e *entry) {
+	if e.at >= 0 {
+		o.ready.remove(e)
+	}
+	if l := e.lane; l != nil && l.busy != e {
+		l.remove(e)
+	}
+}
+
+// depart ends e's part in its lane, and lets the next of the key come forward.
+func (o *overlay) depart(e *entry) {
+	o.leave(e)
+	if l := e.lane; l != nil {
+		if l.busy == e {
+			l.busy = nil
+		}
+		e.lane = nil
+		o.advance(l)
+	}
+}
+
+// lane returns the lane of a key, which begins knowing nothing of the database
+// unless that has no keys at all.
+func (o *overlay) lane(key string) *lane {
+	l := o.lanes[key]
+	if l == nil {
+		l = &lane{key: key}
+		if !o.hasKeys {
+			l.seen = maxID
+		}
+		o.lanes[key] = l
+	}
+	return l
+}
+
+// advance brings the head of a lane forward, or asks for it to be looked up.
+func (o *overlay) advance(l *lane) {
+	switch {
+	case l.busy != nil:
+	case len(l.waiting) > 0 && l.waiting[0].id.Compare(l.seen) < 0:
+		if l.waiting[0].at < 0 {
+			o.ready.push(l.waiting[0])
+		}
+	case l.seen != maxID:
+		o.ask(l)
+	case len(l.waiting) == 0 && l.left == 0:
+		delete(o.lanes, l.key)
+	}
+}
+
+// keepLane keeps the lane of e's key in memory, with what it knows of the database.
+// An entry whose end is in the log does that until a checkpoint has written it: so
+// long the database lists it as the head, and only the lane knows where the key
+// goes on.
+func (o *overlay) keepLane(e *entry) {
+	if e.key != "" && e.left == nil {
+		e.left = o.lane(e.key)
+		e.left.left++
+	}
+}
+
+// evict takes a clean idle entry out of memory; a refill will find it again in the
+// database.
+func (o *overlay) evict(e *entry) {
+	if e.gone || e.state == outbox.Dead {
+		o.forget(e)
+		return
+	}
+	l := e.lane
+	o.leave(e)
+	e.lane = nil
+	o.forget(e)
+	o.look(place{e.homeDue, e.id})
+	switch {
+	case l == nil:
+	case len(l.waiting) == 0 && l.busy == nil && l.left == 0:
+		delete(o.lanes, l.key) // the database lists the head
+	default:
+		o.limitSeen(l.key, e.id)
+	}
+}
+
+// ask has the next refill look for a lane's head in the database.
+func (o *overlay) ask(l *lane) {
+	if !l.lookup {
+		l.lookup = true
+		o.lookups = append(o.lookups, l)
+	}
+}
+
+// limitSeen notes that the database alone holds a task of the key with this ID.
+func (o *overlay) limitSeen(key string, id outbox.ID) {
+	l := o.lanes[key]
+	if l == nil || id.Compare(l.seen) >= 0 {
+		return
+	}
+	l.seen = id
+	if len(l.waiting) > 0 && l.waiting[0].at >= 0 && l.waiting[0].id.Compare(id) >= 0 {
+		o.ready.remove(l.waiting[0])
+	}
+	if l.busy == nil {
+		o.ask(l)
+	}
+}
+
+// look notes that the due bucket has a task at this place which may not be in
+// memory (I3).
+func (o *overlay) look(p place) {
+	if p.before(o.floor) {
+		o.floor = p
+	}
+}
+
+// mustRefill reports whether the database may have a task that comes before e, the
+// first in memory, or nil.
+func (o *overlay) mustRefill(now int64, e *entry) bool {
+	return o.floor.when <= now && (e == nil || o.floor.before(place{e.when, e.id}))
+}

@@ -1,0 +1,177 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
+	"go.etcd.io/bbolt"
+)
+
+// recovery brings a store to where it was: the database as of its log position,
+// then the log after it.
+type recovery struct {
+	s        *Store
+	b        buckets
+	state    state
+	seen     int64 // highest store time in the log
+	lastID   outbox.ID
+	records  int
+	baseline bool // a baseline of this checkpoint was met
+}
+
+// recover replays the log onto the database and moves the result there at once:
+// what was read is written again and synced, rather than trusted because the page
+// cache shows it (R10). It can be cut short anywhere and done again (R28). It costs
+// what the log holds, not what waits.
+func (s *Store) recover(ctx context.Context) error {
+	r := recovery{s: s}
+	err := s.view(func(tx *bbolt.Tx) (err error) {
+		if r.b, err = openBuckets(tx); err != nil {
+			return err
+		}
+		if r.state, err = readState(r.b.meta, s.db.Path()); err != nil {
+			return err
+		}
+		k, _ := r.b.keys.Cursor().First()
+		s.overlay.hasKeys = k != nil
+		k, _ = r.b.sole.Cursor().First()
+		s.overlay.hasSoles = k != nil
+		return r.replay()
+	})
+	if err != nil {
+		return err
+	}
+	s.base, s.checkpoint = r.state.ledger, r.state.checkpoint
+	s.ids = newIDs(r.lastID)
+	s.clock = newClock(r.seen)
+	if r.records > 0 {
+		s.opts.logger.Info("outbox: recovered", "store", s.dir, "records", r.records,
+			"waiting", s.base.waiting()+s.since.waiting(), "torn_bytes", s.log.Recovery().TornBytes)
+		if err := s.flush(ctx); err != nil {
+			return err
+		}
+	} else if err := s.trim(s.checkpoint + 1); err != nil {
+		return err
+	}
+	s.live = true
+	return nil
+}
+
+// replay applies the log's records behind the checkpoint.
+func (r *recovery) replay() error {
+	s := r.s
+	s.applied = r.state.checkpoint
+	r.seen, r.lastID = r.state.clock, r.state.lastID
+	first, next := s.log.First(), s.log.Next()
+	if next <= r.state.checkpoint {
+		return fmt.Errorf("%w: store %s: the log ends at record %d, but the database knows record %d: one of them was replaced by an older copy",
+			outbox.ErrMismatch, s.dir, next-1, r.state.checkpoint)
+	}
+	for rec, err := range s.log.Replay(r.state.checkpoint + 1) {
+		if err != nil {
+			return s.translate(err)
+		}
+		if err := decodeOps(rec.Data, func(o op) error { return r.apply(rec.Position, &o) }); err != nil {
+			return fmt.Errorf("log of store %s, record %d: %w", s.dir, rec.Position, err)
+		}
+	}
+	if first > r.state.checkpoint+1 && !r.baseline {
+		return fmt.Errorf("%w: store %s: the log begins at record %d, but the database knows only record %d: one of them was replaced by another copy",
+			outbox.ErrMismatch, s.dir, first, r.state.checkpoint)
+	}
+	return nil
+}
+
+// apply applies one operation, as the running store did when it became durable.
+func (r *recovery) apply(pos wal.Position, o *op) error {
+	s := r.s
+	if o.kind == opBase {
+		return r.base(pos, o)
+	}
+	r.records++
+	c := change{pos: pos, kind: o.kind, op: o}
+	var err error
+	if o.kind == opCreate {
+		c.e, err = r.create(o)
+		if err == nil && o.replaces != (outbox.ID{}) {
+			c.replaced, err = r.find(o.replaces)
+		}
+		if err == nil && o.outdates != (outbox.ID{}) {
+			c.outdated, err = r.find(o.outdates)
+		}
+	} else {
+		r.seen = max(r.seen, o.clock)
+		c.e, err = r.find(o.id)
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apply(&c)
+	return nil
+}
+
+// base takes over the sums of a log whose beginning is gone. One of an earlier
+// checkpoint has nothing to say: all that it sums up is in the database.
+func (r *recovery) base(pos wal.Position, o *op) error {
+	s := r.s
+	if o.base.checkpoint > r.state.checkpoint {
+		return fmt.Errorf("%w: store %s: log record %d follows the checkpoint at %d, but the database knows only record %d: it was replaced by an older copy",
+			outbox.ErrMismatch, s.dir, pos, o.base.checkpoint, r.state.checkpoint)
+	}
+	if o.base.checkpoint < r.state.checkpoint {
+		return nil
+	}
+	r.baseline = true
+	s.since = o.base.since
+	r.saw(o.base.lastID)
+	r.seen = max(r.seen, o.base.clock)
+	return nil
+}
+
+func (r *recovery) saw(id outbox.ID) {
+	if id.Compare(r.lastID) > 0 {
+		r.lastID = id
+	}
+}
+
+// create makes the entry of a create record. The database may have the task
+// already, from a checkpoint that was cut short.
+func (r *recovery) create(o *op) (*entry, error) {
+	raw := append([]byte(nil), o.raw...)
+	h, err := decodeHeader(raw)
+	if err != nil {
+		return nil, err
+	}
+	r.saw(h.id)
+	r.seen = max(r.seen, acceptedAt(raw))
+	e, err := r.find(h.id)
+	if e != nil || err != nil {
+		return e, err
+	}
+	e = newEntry(h, raw)
+	if o.sched != nil {
+		e.sched = *o.sched
+	}
+	r.s.overlay.admit(e)
+	return e, nil
+}
+
+// find returns a task from memory or from the database; nil if nothing is left of
+// it.
+func (r *recovery) find(id outbox.ID) (*entry, error) {
+	if e := r.s.overlay.entries[id]; e != nil {
+		if e.gone {
+			return nil, nil
+		}
+		return e, nil
+	}
+	l, err := load(r.b, id)
+	if l == nil || err != nil {
+		return nil, err
+	}
+	return r.s.admitLoaded(l), nil
+}

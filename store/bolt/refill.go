@@ -1,0 +1,177 @@
+package bolt
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/goutbox/goutbox/outbox"
+	"go.etcd.io/bbolt"
+)
+
+// refill brings into memory what the database has to claim next: the first tasks
+// of the due bucket from the floor on, and the heads of the lanes that ask for
+// theirs. It reads a bounded number of tasks, whatever the database holds (P7).
+// claiming is held, so one refill runs at a time. pick is called as soon as memory
+// has what was found.
+func (s *Store) refill(pick func() error) error {
+	var r *refillResult
+	return s.read(func(tx *bbolt.Tx) error {
+		b, err := openBuckets(tx)
+		if err != nil {
+			return err
+		}
+		r = s.beginRefill()
+		r.scanDue(b)
+		r.scanLanes(b)
+		return nil
+	}, func() error {
+		s.mergeRefill(r)
+		return pick()
+	})
+}
+
+// refillResult is what one look at the database gives.
+type refillResult struct {
+	now   int64
+	scan  bool  // the due bucket has to be scanned,
+	floor place // from here; afterwards, what has not been seen begins here
+	found []*loaded
+	bytes int
+	lanes []laneLookup
+	asked int // so many lanes of overlay.lookups are among lanes
+	bad   []error
+}
+
+// laneLookup is what one key has in the database from an ID on.
+type laneLookup struct {
+	key   string
+	from  outbox.ID
+	seen  outbox.ID // everything from from up to this is in found
+	found []*loaded
+}
+
+// perLane is how many tasks of one key a lookup reads: more than one, so that a
+// backlog behind a single key does not cost a look at the database for each.
+const perLane = 16
+
+// beginRefill copies what the scans need to know.
+func (s *Store) beginRefill() *refillResult {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := &s.overlay
+	r := &refillResult{now: s.clock.now(), floor: o.floor}
+	r.scan = o.mustRefill(r.now, o.ready.top())
+	for _, l := range o.lookups {
+		if o.lanes[l.key] == l { // else it has left memory since it asked
+			r.lanes = append(r.lanes, laneLookup{key: l.key, from: l.seen})
+		}
+	}
+	r.asked = len(o.lookups)
+	return r
+}
+
+// scanDue reads due tasks from the floor on. Those with a key may have an older
+// one in front of them, so their lanes are looked up as well.
+func (r *refillResult) scanDue(b buckets) {
+	if !r.scan {
+		return
+	}
+	c := b.due.Cursor()
+	keys := map[string]bool{}
+	for k, _ := c.Seek(r.floor.key()); k != nil; k, _ = c.Next() {
+		p, ok := placeOf(k)
+		if !ok {
+			r.bad = append(r.bad, fmt.Errorf("%w: place of %d bytes in the due bucket", outbox.ErrCorrupt, len(k)))
+			continue
+		}
+		if p.when > r.now || len(r.found) >= refillEntries || r.bytes >= refillBytes {
+			r.floor = p
+			return
+		}
+		l := r.load(b, p.id)
+		if l == nil {
+			continue
+		}
+		r.found = append(r.found, l)
+		if key := l.header.key; key != "" && !keys[key] {
+			keys[key] = true
+			r.lanes = append(r.lanes, laneLookup{key: key})
+		}
+	}
+	r.floor = placeEnd
+}
+
+// load reads one task; a bad one is noted and passed over (P11).
+func (r *refillResult) load(b buckets, id outbox.ID) *loaded {
+	l, err := load(b, id)
+	if err == nil && (l == nil || l.home != homeTasks) {
+		err = fmt.Errorf("%w: task %s is listed, but is not there", outbox.ErrCorrupt, id)
+	}
+	if err != nil {
+		r.bad = append(r.bad, err)
+		return nil
+	}
+	r.bytes += len(l.raw)
+	return l
+}
+
+// forgetFound makes ready to scan the lanes anew.
+func (r *refillResult) forgetFound() {
+	r.bytes, r.bad = 0, nil
+	for i := range r.lanes {
+		r.lanes[i].found = nil
+	}
+}
+
+// scanLanes reads the next tasks of each key that is asked for.
+func (r *refillResult) scanLanes(b buckets) {
+	c := b.keys.Cursor()
+	for i := range r.lanes {
+		q := &r.lanes[i]
+		q.seen = maxID
+		prefix := keyPrefix(q.key)
+		for k, _ := c.Seek(keyPlace(q.key, q.from)); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+			if len(k) != len(prefix)+len(q.from) {
+				continue
+			}
+			id := outbox.ID(k[len(prefix):])
+			if n := len(q.found); n == perLane || n > 0 && r.bytes >= refillBytes {
+				q.seen = id
+				break
+			}
+			if l := r.load(b, id); l != nil {
+				q.found = append(q.found, l)
+			}
+		}
+	}
+}
+
+// mergeRefill makes entries of what was found. mu is held.
+func (s *Store) mergeRefill(r *refillResult) {
+	o := &s.overlay
+	if r.scan {
+		o.floor = r.floor
+	}
+	for _, l := range r.found {
+		s.admitLoaded(l)
+	}
+	for _, l := range o.lookups[:r.asked] {
+		l.lookup = false
+	}
+	o.lookups = slices.Delete(o.lookups, 0, r.asked)
+	for i := range r.lanes {
+		q := &r.lanes[i]
+		for _, l := range q.found {
+			s.admitLoaded(l)
+		}
+		l := o.lane(q.key)
+		if q.from.Compare(l.seen) <= 0 && q.seen.Compare(l.seen) > 0 {
+			l.seen = q.seen
+		}
+		o.advance(l)
+	}
+	for _, err := range r.bad {
+		s.opts.logger.Error("outbox: stored task passed over", "store", s.dir, "error", err)
+	}
+}

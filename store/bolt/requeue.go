@@ -1,0 +1,116 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
+	"go.etcd.io/bbolt"
+)
+
+// Requeue implements [outbox.Store]. A dead letter whose Unique or LatestOnly key
+// is held by another task stays dead and is reported as [outbox.ErrDuplicate]. A
+// requeued task no longer expires: somebody wants it delivered.
+func (s *Store) Requeue(ctx context.Context, ids ...outbox.ID) (int, error) {
+	return s.change(ctx, "requeue", ids, func(e *entry) (*op, error) {
+		if e.state != outbox.Dead || e.phase != idle {
+			return nil, fmt.Errorf("%w: dead task %s", outbox.ErrNotFound, e.id)
+		}
+		for _, holder := range [...]*entry{s.overlay.unique[e.unique], s.overlay.latest[e.latest]} {
+			if holder != nil {
+				return nil, fmt.Errorf("%w: a key of %s is held by %s", outbox.ErrDuplicate, e.id, holder.id)
+			}
+		}
+		return &op{kind: opRequeue, id: e.id, clock: s.clock.now()}, nil
+	})
+}
+
+// changeAtOnce is how many tasks one step of change brings into memory (P7).
+const changeAtOnce = 1024
+
+// change decides on an operation for each of the tasks, and waits until all are
+// durable. It returns how many there were; why the others were refused is joined.
+func (s *Store) change(ctx context.Context, what string, ids []outbox.ID, decide func(*entry) (*op, error)) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("bolt: %s: %w", what, err)
+	}
+	// What was settled before this call shall be seen by it.
+	if err := s.log.Sync(ctx); err != nil {
+		return 0, s.translate(err)
+	}
+	changed := 0
+	var refused []error
+	for some := range slices.Chunk(ids, changeAtOnce) {
+		if err := s.makeRoom(ctx); err != nil {
+			return changed, err
+		}
+		n, no, err := s.changeSome(ctx, some, decide)
+		changed += n
+		refused = append(refused, no...)
+		if err != nil {
+			return changed, s.translate(err)
+		}
+	}
+	return changed, errors.Join(refused...)
+}
+
+func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*entry) (*op, error)) (changed int, refused []error, err error) {
+	var found []*loaded
+	var pos wal.Position
+	err = s.read(func(tx *bbolt.Tx) error {
+		var err error
+		found, err = loadForChange(tx, ids)
+		return err
+	}, func() error {
+		for _, l := range found {
+			s.admitLoaded(l)
+		}
+		for _, id := range ids {
+			e := s.overlay.entries[id]
+			if e == nil || e.gone || e.phase == queued {
+				refused = append(refused, fmt.Errorf("%w: task %s", outbox.ErrNotFound, id))
+				continue
+			}
+			o, err := decide(e)
+			if err != nil {
+				refused = append(refused, err)
+				continue
+			}
+			if err := s.recordLocked([]decided{{e, o}}); err != nil {
+				return err
+			}
+			changed++
+		}
+		pos = s.log.Next() - 1
+		return nil
+	})
+	if err != nil || changed == 0 {
+		return 0, refused, err
+	}
+	return changed, refused, s.log.Wait(ctx, pos)
+}
+
+// loadForChange reads tasks, and whoever holds their keys.
+func loadForChange(tx *bbolt.Tx, ids []outbox.ID) ([]*loaded, error) {
+	b, err := openBuckets(tx)
+	if err != nil {
+		return nil, err
+	}
+	var found []*loaded
+	var entries []*entry
+	for _, id := range ids {
+		l, err := load(b, id)
+		if err != nil {
+			return nil, err
+		}
+		if l != nil {
+			found = append(found, l)
+			entries = append(entries, &entry{header: l.header})
+		}
+	}
+	holders, err := loadHolders(b, entries)
+	return append(found, holders...), err
+}

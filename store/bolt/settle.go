@@ -1,0 +1,135 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/goutbox/goutbox/outbox"
+)
+
+// decided is an entry and the operation that ends its claim, its life or its death.
+type decided struct {
+	e  *entry
+	op *op
+}
+
+// Settle implements [outbox.Store]. All outcomes become one log record. It is
+// durable with the next sync, which comes with the next accepted event, or after
+// the time of [WithAckSync] (P3); a release is not written at all (P6).
+//
+// The next task of a key may be claimed at once: its outcome comes after this one
+// in the log, so a crash can not leave it settled and its predecessor not (P4).
+func (s *Store) Settle(ctx context.Context, outcomes []outbox.Outcome) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("bolt: settle: %w", err)
+	}
+	lost, err := s.settle(outcomes)
+	if err != nil {
+		return s.translate(err)
+	}
+	if lost > 0 {
+		return fmt.Errorf("%w: %d of %d outcomes", outbox.ErrLeaseLost, lost, len(outcomes))
+	}
+	return nil
+}
+
+func (s *Store) settle(outcomes []outbox.Outcome) (lost int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
+	now := s.clock.now()
+	list := make([]decided, 0, len(outcomes))
+	released := false
+	for i := range outcomes {
+		out := &outcomes[i]
+		e := s.overlay.entries[out.ID]
+		if e == nil || e.phase != claimed || e.token != out.Token {
+			lost++
+			continue
+		}
+		o := e.outcome(out, now)
+		if o == nil {
+			s.giveBack(e, later(now, out.Delay))
+			released = true
+			continue
+		}
+		e.phase = settling
+		list = append(list, decided{e, o})
+	}
+	if err := s.recordLocked(list); err != nil {
+		for _, one := range list {
+			one.e.phase = claimed
+		}
+		return lost, err
+	}
+	if released || len(list) > 0 {
+		s.announceLocked() // the next of a key, or what was released
+	}
+	return lost, nil
+}
+
+// outcome turns what became of a claim into a log operation; nil for a release,
+// which the log need not know of.
+func (e *entry) outcome(out *outbox.Outcome, now int64) *op {
+	switch out.Verdict {
+	case outbox.Done:
+		return &op{kind: opDone, id: e.id}
+	case outbox.Bury:
+		return &op{kind: opBury, id: e.id, clock: now, due: e.sched.due, attempts: e.sched.attempts + 1, failure: out.Failure, reason: out.Reason}
+	}
+	if e.stale { // a newer task has taken its place meanwhile
+		return &op{kind: opDrop, id: e.id, drop: dropCoalesced}
+	}
+	if out.Verdict == outbox.Retry {
+		return &op{kind: opRetry, id: e.id, clock: now, due: later(now, out.Delay), attempts: e.sched.attempts + 1, failure: out.Failure}
+	}
+	return nil
+}
+
+// recordLocked queues one record with all operations and makes the entries wait
+// for it to become durable. What can be claimed then may be claimed already: the
+// order of the log keeps that right. mu is held; on an error nothing has changed.
+func (s *Store) recordLocked(list []decided) error {
+	if len(list) == 0 {
+		return nil
+	}
+	record := make([]byte, 0, 32*len(list))
+	for _, one := range list {
+		record = one.op.append(record)
+	}
+	pos, err := s.log.Write(record)
+	if err != nil {
+		return err
+	}
+	s.logged.Add(int64(len(record)))
+	for _, one := range list {
+		e, o := one.e, one.op
+		if e.token != 0 {
+			s.overlay.unlease(e)
+			e.token = 0
+		}
+		e.phase = settling
+		switch o.kind {
+		case opRetry:
+			if s.retrying == 0 || o.due < s.retryDue {
+				s.retryDue = o.due
+			}
+			s.retrying++
+		case opRequeue:
+			s.overlay.reserve(e)
+		default:
+			if o.kind != opBury {
+				e.phase = ending
+			}
+			s.overlay.keepLane(e)
+			s.overlay.depart(e)
+			s.overlay.release(e)
+		}
+		s.coming.add(o.effect(), 1)
+		s.inbox = append(s.inbox, change{pos: pos, kind: o.kind, e: e, op: o})
+	}
+	wake(s.wakeSync)
+	return nil
+}

@@ -1,0 +1,175 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Store is a durable [outbox.Store] in one folder: a write-ahead log in front of
+// a bbolt database. It is safe for concurrent use by multiple goroutines.
+type Store struct {
+	dir   string
+	opts  options
+	db    *bbolt.DB
+	owned bool // the store opened db and closes it
+	lock  *folderLock
+	log   *wal.Log
+	clock clock
+
+	// claiming is held throughout Claim, so that one refill runs at a time, flushing
+	// throughout a checkpoint. Lock order: one of them, then a bbolt transaction, then
+	// mu, then the log's own.
+	claiming sync.Mutex
+	flushing sync.Mutex
+
+	// mu guards everything below it. Nothing that waits for a disk is done while
+	// holding it.
+	mu         sync.Mutex
+	overlay    overlay
+	ids        *ids
+	inbox      []change               // records queued in the log that are not durable yet, in its order
+	applied    wal.Position           // the last record that has changed the overlay
+	checkpoint wal.Position           // the last record that the database knows
+	base       ledger                 // as of checkpoint, with every transaction committed since
+	since      ledger                 // what the records after checkpoint did, up to applied
+	coming     ledger                 // what settled but not yet durable records will do, for Stats
+	retrying   int                    // settled retries that are not durable yet,
+	retryDue   int64                  // and when the first of them is due
+	generation uint64                 // counts commits to the database, so that readers see that one came between
+	groups     map[outbox.ID]*txGroup // of transactions whose end is not known
+	lastToken  uint64
+	room       chan struct{} // closed and replaced whenever a checkpoint has made room
+	live       bool          // recovery is over
+	closing    bool
+	failed     error // set once: ErrPoisoned or ErrClosed, and why
+	notify     map[int]func()
+	notifyNext int
+
+	logged      atomic.Int64  // bytes queued in the log since the last trim
+	committing  atomic.Bool   // a checkpoint has the database's writer lock
+	checkpoints atomic.Uint64 // commits of checkpoints
+	written     atomic.Uint64 // bytes written to the database
+
+	background sync.WaitGroup
+	stop       chan struct{} // closed by Close; ends the background goroutines
+	wakeSync   chan struct{} // capacity 1: a settle wants to become durable
+	wakeFlush  chan struct{} // capacity 1: a checkpoint is due
+}
+
+// change is a record's effect on one entry, waiting for the record to become
+// durable.
+type change struct {
+	pos      wal.Position
+	kind     opKind
+	e        *entry // nil only in recovery: nothing is left of it
+	replaced *entry // create: the waiting task whose LatestOnly key it takes over,
+	outdated *entry // or the one in flight
+	op       *op    // every kind but create
+}
+
+// usable returns why the store cannot be used, or nil. mu is held.
+func (s *Store) usable() error {
+	if s.failed != nil {
+		return s.failed
+	}
+	if s.closing {
+		return s.closedError()
+	}
+	return nil
+}
+
+func (s *Store) closedError() error { return fmt.Errorf("%w: store %s", outbox.ErrClosed, s.dir) }
+
+// poison ends all work after an error that leaves open what is on the disk (P10,
+// R9, R11). It returns the error that every call gets from now on.
+func (s *Store) poison(cause error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed = fmt.Errorf("%w: store %s: %w", outbox.ErrPoisoned, s.dir, cause)
+		s.opts.logger.Error("outbox: store failed and must be reopened", "store", s.dir, "error", cause)
+		s.madeRoomLocked()
+	}
+	return s.failed
+}
+
+// madeRoomLocked wakes everybody who waits for the overlay to shrink. mu is held.
+func (s *Store) madeRoomLocked() {
+	close(s.room)
+	s.room = make(chan struct{})
+}
+
+// translate turns an error of the log into the outbox's words. An error of the
+// disk poisons the store.
+func (s *Store) translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, wal.ErrPoisoned):
+		return s.poison(err)
+	case errors.Is(err, wal.ErrClosed):
+		return s.closedError()
+	}
+	for _, p := range [...]struct{ from, to error }{
+		{wal.ErrUnknown, outbox.ErrOutcomeUnknown},
+		{wal.ErrNoSpace, outbox.ErrDiskFull},
+		{wal.ErrTooLarge, outbox.ErrTooLarge},
+		{wal.ErrCorrupt, outbox.ErrCorrupt},
+		{wal.ErrMismatch, outbox.ErrMismatch},
+		{wal.ErrVersion, outbox.ErrVersion},
+	} {
+		if errors.Is(err, p.from) {
+			return fmt.Errorf("%w: %w", p.to, err)
+		}
+	}
+	return err
+}
+
+// isNoSpace reports whether a commit failed for want of room, which leaves the
+// database as it was; anything else leaves open what is on the disk (R31).
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, bolterrors.ErrMaxSizeReached)
+}
+
+// Notify implements [outbox.Notifier].
+func (s *Store) Notify(f func()) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := s.notifyNext
+	s.notifyNext++
+	s.notify[id] = f
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.notify, id)
+	}
+}
+
+// announceLocked calls everybody who wants to know that tasks have become claimable.
+// The callbacks do not block, so they are called under mu.
+func (s *Store) announceLocked() {
+	for _, f := range s.notify {
+		f()
+	}
+}
+
+// wake makes a background goroutine look, without ever blocking.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+var (
+	_ outbox.Store    = (*Store)(nil)
+	_ outbox.Notifier = (*Store)(nil)
+)

@@ -1,0 +1,230 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/goutbox/goutbox/outbox"
+	"go.etcd.io/bbolt"
+)
+
+// pageSize is how many tasks a listing looks at in one transaction.
+const pageSize = 256
+
+// Tasks implements [outbox.Store]. It goes through the store page by page; no
+// transaction and no lock is held while the caller has a task in hand (R35), and
+// memory does not depend on how many there are.
+func (s *Store) Tasks(ctx context.Context, f outbox.Filter) iter.Seq2[outbox.Task, error] {
+	return func(yield func(outbox.Task, error) bool) {
+		l := listing{s: s, filter: f, after: f.After}
+		listed := 0
+		for {
+			page, err := l.next(ctx)
+			if err != nil {
+				yield(outbox.Task{}, err)
+				return
+			}
+			if page == nil {
+				return
+			}
+			for _, t := range page {
+				if !f.Match(t) {
+					continue
+				}
+				if !yield(t, nil) {
+					return
+				}
+				if listed++; f.Limit > 0 && listed >= f.Limit {
+					return
+				}
+			}
+		}
+	}
+}
+
+// listing goes through memory and database in the order of IDs.
+type listing struct {
+	s      *Store
+	filter outbox.Filter
+	memory []outbox.ID // what was in memory when the listing began and is above after
+	begun  bool
+	after  outbox.ID
+	done   bool
+}
+
+// found is a task of the database that may be on the page.
+type found struct {
+	id    outbox.ID
+	value []byte // valid while the transaction lasts
+	home  home
+}
+
+// next returns the tasks of the next page, nil at the end.
+func (l *listing) next(ctx context.Context) ([]outbox.Task, error) {
+	if l.done {
+		return nil, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("bolt: tasks: %w", err)
+	}
+	if err := l.begin(ctx); err != nil {
+		return nil, err
+	}
+	page := []outbox.Task{}
+	var b buckets
+	var candidates []found
+	var end outbox.ID
+	err := l.s.read(func(tx *bbolt.Tx) (err error) {
+		if b, err = openBuckets(tx); err != nil {
+			return err
+		}
+		candidates, end = l.scan(b)
+		return nil
+	}, func() error {
+		var err error
+		page, err = l.merge(b, candidates, end)
+		return err
+	})
+	if err != nil {
+		return nil, l.s.translate(err)
+	}
+	l.after, l.done = end, end == maxID
+	return page, nil
+}
+
+// begin makes what was settled before the listing count, and notes what is in
+// memory: what leaves it later will be found in the database.
+func (l *listing) begin(ctx context.Context) error {
+	if l.begun {
+		return nil
+	}
+	l.begun = true
+	if err := l.s.log.Sync(ctx); err != nil {
+		return l.s.translate(err)
+	}
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	for id := range l.s.overlay.entries {
+		if id.Compare(l.after) > 0 {
+			l.memory = append(l.memory, id)
+		}
+	}
+	slices.SortFunc(l.memory, outbox.ID.Compare)
+	return nil
+}
+
+// scan reads places behind after, and says up to which ID it has seen them all.
+func (l *listing) scan(b buckets) ([]found, outbox.ID) {
+	var all []found
+	end := maxID
+	for _, one := range [...]struct {
+		bucket *bbolt.Bucket
+		home   home
+		wanted bool
+	}{
+		{b.tasks, homeTasks, l.filter.Wants(outbox.Waiting) || l.filter.Wants(outbox.InFlight)},
+		{b.dead, homeDead, true}, // one requeued a moment ago is still there
+	} {
+		if !one.wanted {
+			continue
+		}
+		c := one.bucket.Cursor()
+		k, v := c.Seek(l.after[:])
+		if bytes.Equal(k, l.after[:]) {
+			k, v = c.Next()
+		}
+		for n := 0; k != nil; k, v = c.Next() {
+			if len(k) != len(end) {
+				continue
+			}
+			if n++; n > pageSize {
+				break
+			}
+			all = append(all, found{outbox.ID(k), v, one.home})
+		}
+		if k != nil {
+			if last := all[len(all)-1].id; last.Compare(end) < 0 {
+				end = last
+			}
+		}
+	}
+	if len(l.memory) > pageSize && l.memory[pageSize-1].Compare(end) < 0 {
+		end = l.memory[pageSize-1]
+	}
+	return all, end
+}
+
+// merge puts the page together: memory knows better than the database. mu is
+// held.
+func (l *listing) merge(b buckets, candidates []found, end outbox.ID) ([]outbox.Task, error) {
+	ids := map[outbox.ID]found{}
+	for _, c := range candidates {
+		if c.id.Compare(end) <= 0 {
+			ids[c.id] = c
+		}
+	}
+	n := 0
+	for n < len(l.memory) && l.memory[n].Compare(end) <= 0 {
+		ids[l.memory[n]] = ids[l.memory[n]]
+		n++
+	}
+	l.memory = l.memory[n:]
+	order := make([]outbox.ID, 0, len(ids))
+	for id := range ids {
+		order = append(order, id)
+		ids[id] = found{id, ids[id].value, ids[id].home}
+	}
+	slices.SortFunc(order, outbox.ID.Compare)
+	page := make([]outbox.Task, 0, len(order))
+	for _, id := range order {
+		t, ok, err := l.one(b, ids[id])
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			page = append(page, t)
+		}
+	}
+	return page, nil
+}
+
+// one decodes a task from memory, or from the database if memory does not have
+// it.
+func (l *listing) one(b buckets, f found) (t outbox.Task, ok bool, err error) {
+	if e := l.s.overlay.entries[f.id]; e != nil {
+		if e.gone || e.phase == queued {
+			return t, false, nil
+		}
+		t, err = e.view().task()
+	} else if f.value == nil {
+		return t, false, nil
+	} else {
+		if g := l.s.groups[f.id]; g != nil {
+			l.s.commitGroup(g)
+		}
+		var d *loaded
+		if f.home == homeDead {
+			d, err = loadDead(f.id, f.value)
+		} else {
+			d, err = loadWaiting(b, f.id, f.value)
+		}
+		if err != nil {
+			return t, false, err
+		}
+		t, err = d.task()
+	}
+	t.Token = 0
+	return t, err == nil, err
+}
+
+// task decodes a task of the database.
+func (l *loaded) task() (outbox.Task, error) {
+	v := view{raw: l.raw, sched: l.sched, due: l.sched.due, reason: l.reason}
+	if l.home == homeDead {
+		v.state = outbox.Dead
+	}
+	return v.task()
+}

@@ -1,0 +1,206 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/goutbox/goutbox/outbox"
+	"go.etcd.io/bbolt"
+)
+
+// WithTx returns a context in which Enqueue writes the event as a part of tx: it
+// is accepted when tx commits, together with the application's own data, and was
+// never there when tx is rolled back. tx is a writable transaction of the store's
+// database, from [Store.Update] or, for an attached store, the application's own.
+//
+// Events of one ordering key are delivered in the order of their IDs among those
+// that wait. The ID is given when Enqueue is called, which for an event in a
+// transaction is before it is accepted, so an event accepted outside of the
+// transaction meanwhile may overtake it.
+//
+// A Unique key is checked against what was accepted before. Of two events with
+// the same one, one in an open transaction and one outside of it, both may be
+// accepted.
+func WithTx(ctx context.Context, tx *bbolt.Tx) context.Context { return outbox.WithTx(ctx, tx) }
+
+// Update runs f in a writable transaction of the store's database and commits it
+// if f returns nil. Use it with [WithTx] to accept events together with data of
+// the application's own, in buckets of its own. Only one such transaction runs at
+// a time; while it lasts events are accepted outside of it, but nothing moves to
+// the database, so keep it short. A commit that fails for another reason than a
+// full disk ends the store with [outbox.ErrPoisoned].
+func (s *Store) Update(ctx context.Context, f func(tx *bbolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("bolt: update: %w", err)
+	}
+	s.mu.Lock()
+	err := s.usable()
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return fmt.Errorf("bolt: update: %w", err)
+	}
+	defer tx.Rollback() // does nothing after a commit; ends it if f fails or panics
+	if err := f(tx); err != nil {
+		return err
+	}
+	return s.commit(tx)
+}
+
+// commit commits, and poisons the store if that leaves open what is on the disk
+// (R11).
+func (s *Store) commit(tx *bbolt.Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.poison(fmt.Errorf("%w: %s: commit: bbolt: %v", outbox.ErrCorrupt, s.db.Path(), p))
+		}
+	}()
+	switch err := tx.Commit(); {
+	case err == nil:
+		return nil
+	case isNoSpace(err):
+		return fmt.Errorf("%w: commit to %s: %w", outbox.ErrDiskFull, s.db.Path(), err)
+	default:
+		return s.poison(fmt.Errorf("commit to %s: %w", s.db.Path(), err))
+	}
+}
+
+// txGroup is what one Create put into a transaction. Until the store knows whether
+// that was committed the group stands in Store.groups under each of its IDs: bbolt
+// tells of a commit a moment after it, and of a rollback never.
+type txGroup struct {
+	tx    *bbolt.Tx
+	items []txItem
+	known bool // committed, and memory knows
+}
+
+type txItem struct {
+	place
+	key    string
+	latest string
+}
+
+// createInTx writes tasks into the application's transaction.
+func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) error {
+	tx, ok := some.(*bbolt.Tx)
+	if !ok || tx == nil || tx.DB() != s.db || !tx.Writable() {
+		return fmt.Errorf("%w: it is not an open, writable transaction of %s", outbox.ErrTxUnsupported, s.db.Path())
+	}
+	b, err := openBuckets(tx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if err = s.usable(); err == nil {
+		s.reconcile(tx, b)
+		err = s.checkKeysInTx(b, entries)
+	}
+	if err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.date(tasks, entries)
+	g := &txGroup{tx: tx}
+	for _, e := range entries {
+		g.items = append(g.items, txItem{place{e.when, e.id}, e.key, e.latest})
+		s.groups[e.id] = g
+	}
+	last, seen := s.ids.last, s.clock.now()
+	s.mu.Unlock()
+
+	if err := writeInTx(b, s.db.Path(), entries, last, seen); err != nil {
+		return fmt.Errorf("bolt: create in transaction: %w", err)
+	}
+	tx.OnCommit(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.commitGroup(g)
+	})
+	fill(tasks, entries)
+	return nil
+}
+
+func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen int64) error {
+	w := newWriter(b)
+	for _, e := range entries {
+		if err := w.put(e.snapshot()); err != nil {
+			return err
+		}
+	}
+	if err := w.listHeads(); err != nil {
+		return err
+	}
+	return changeState(b.meta, path, func(st *state) {
+		st.ledger.accepted += int64(len(entries))
+		st.lastID = last
+		st.clock = max(st.clock, seen)
+	})
+}
+
+// checkKeysInTx refuses duplicates, as claimKeys does, among what memory and the
+// transaction see. mu is held; the transaction is the only writer, and what it
+// reads here is little.
+func (s *Store) checkKeysInTx(b buckets, entries []*entry) error {
+	own := map[string]bool{}
+	for _, e := range entries {
+		if e.id != (outbox.ID{}) && (s.overlay.entries[e.id] != nil || b.tasks.Get(e.id[:]) != nil || b.dead.Get(e.id[:]) != nil) {
+			return fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
+		}
+		if e.unique == "" {
+			continue
+		}
+		taken := own[e.unique] || s.overlay.unique[e.unique] != nil
+		if v := b.sole.Get(uniquePlace(e.unique)); len(v) == len(outbox.ID{}) {
+			taken = taken || s.overlay.entries[outbox.ID(v)] == nil // else memory knows whether it still holds
+		}
+		if taken {
+			return fmt.Errorf("%w: unique key %q", outbox.ErrDuplicate, e.unique)
+		}
+		own[e.unique] = true
+	}
+	return nil
+}
+
+// commitGroup tells memory that a group's tasks are in the database and may be
+// claimed. It does so once, whoever notices the commit first. mu is held.
+func (s *Store) commitGroup(g *txGroup) {
+	if g.known {
+		return
+	}
+	g.known = true
+	s.base.accepted += int64(len(g.items))
+	s.generation++
+	o := &s.overlay
+	for _, it := range g.items {
+		delete(s.groups, it.id)
+		o.look(it.place)
+		if it.key != "" {
+			o.hasKeys = true
+			o.limitSeen(it.key, it.id)
+		}
+		if it.latest != "" {
+			if older := o.latest[it.latest]; older != nil && older.id.Compare(it.id) < 0 {
+				older.stale, older.sched.stale = true, true
+			}
+		}
+	}
+	s.announceLocked()
+}
+
+// reconcile finds out what became of the groups of earlier transactions: a later
+// writer sees all that was committed before it, so what it does not see was rolled
+// back. mu is held.
+func (s *Store) reconcile(tx *bbolt.Tx, b buckets) {
+	for id, g := range s.groups {
+		switch {
+		case g.tx == tx || g.known:
+		case b.tasks.Get(id[:]) != nil:
+			s.commitGroup(g)
+		default:
+			delete(s.groups, id)
+		}
+	}
+}

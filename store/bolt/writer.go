@@ -1,0 +1,193 @@
+package bolt
+
+import (
+	"bytes"
+
+	"github.com/goutbox/goutbox/outbox"
+)
+
+// item is a copy of an entry's durable part, for a transaction that is written
+// while the entry moves on.
+type item struct {
+	e         *entry
+	changes   int
+	header    header
+	raw       []byte
+	sched     schedule
+	state     outbox.State
+	gone      bool
+	reason    outbox.Reason
+	home      home
+	homeDue   int64
+	rewritten bool
+	dirty     bool
+}
+
+func (e *entry) snapshot() item {
+	return item{
+		e: e, changes: e.changes, header: e.header, raw: e.raw, sched: e.sched, state: e.state, gone: e.gone,
+		reason: e.reason, home: e.home, homeDue: e.homeDue, rewritten: e.rewritten, dirty: e.dirtyAt != 0,
+	}
+}
+
+// target is where the task belongs.
+func (it *item) target() home {
+	switch {
+	case it.gone:
+		return homeNone
+	case it.state == outbox.Dead:
+		return homeDead
+	}
+	return homeTasks
+}
+
+// writer brings the database's buckets up to date, in one transaction.
+type writer struct {
+	b      buckets
+	keys   map[string]bool // ordering keys whose head may have changed
+	listed []place         // what was put into the due bucket
+}
+
+// newWriter also has bbolt fill the pages of buckets that grow at their end, which
+// halves what a backlog costs on disk.
+func newWriter(b buckets) *writer {
+	b.tasks.FillPercent = 0.9
+	b.due.FillPercent = 0.9
+	return &writer{b: b, keys: map[string]bool{}}
+}
+
+// put makes the database agree with the item, wherever it had the task before.
+func (w *writer) put(it item) error {
+	id := it.header.id[:]
+	if it.home == homeTasks && it.target() != homeTasks {
+		if err := w.removeWaiting(it); err != nil {
+			return err
+		}
+	}
+	if it.home == homeDead && it.target() != homeDead {
+		if err := w.b.dead.Delete(id); err != nil {
+			return err
+		}
+	}
+	switch it.target() {
+	case homeTasks:
+		return w.putWaiting(it)
+	case homeDead:
+		return w.b.dead.Put(id, withCRC(id, appendDead(nil, it.raw, &it.sched, it.reason)))
+	}
+	return nil
+}
+
+// putWaiting writes what has changed of a task that waits. The event itself is
+// written once; a retry rewrites its schedule only.
+func (w *writer) putWaiting(it item) error {
+	id, h := it.header.id[:], &it.header
+	fresh := it.home != homeTasks
+	if fresh || it.rewritten {
+		value := append(make([]byte, 0, len(it.raw)+4), it.raw...)
+		if err := w.b.tasks.Put(id, withCRC(id, value)); err != nil {
+			return err
+		}
+	}
+	if it.sched.attempts > 0 || len(it.sched.failures) > 0 || it.sched.stale || it.sched.due != h.due {
+		if err := w.b.retries.Put(id, withCRC(id, appendSchedule(nil, &it.sched))); err != nil {
+			return err
+		}
+	}
+	when := firstLook(it.sched.due, it.header.expires)
+	if !fresh && it.homeDue != when {
+		if err := w.b.due.Delete(place{it.homeDue, h.id}.key()); err != nil {
+			return err
+		}
+	}
+	if err := w.hold(h); err != nil {
+		return err
+	}
+	if h.key == "" {
+		return w.list(place{when, h.id})
+	}
+	w.keys[h.key] = true
+	if !fresh {
+		return nil
+	}
+	return w.b.keys.Put(keyPlace(h.key, h.id), nil)
+}
+
+// removeWaiting deletes a task that waits no longer, and all that points to it.
+func (w *writer) removeWaiting(it item) error {
+	id, h := it.header.id[:], &it.header
+	if err := w.b.tasks.Delete(id); err != nil {
+		return err
+	}
+	if err := w.b.retries.Delete(id); err != nil {
+		return err
+	}
+	if err := w.b.due.Delete(place{it.homeDue, h.id}.key()); err != nil {
+		return err
+	}
+	if h.key != "" {
+		w.keys[h.key] = true
+		if err := w.b.keys.Delete(keyPlace(h.key, h.id)); err != nil {
+			return err
+		}
+	}
+	for _, place := range h.places() {
+		if bytes.Equal(w.b.sole.Get(place), id) {
+			if err := w.b.sole.Delete(place); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// places are those of the task's Unique and LatestOnly keys in the sole bucket.
+func (h *header) places() (p [][]byte) {
+	if h.unique != "" {
+		p = append(p, uniquePlace(h.unique))
+	}
+	if h.latest != "" {
+		p = append(p, latestPlace(h.latest))
+	}
+	return p
+}
+
+// hold makes the task the holder of its keys, unless a newer one is.
+func (w *writer) hold(h *header) error {
+	for _, place := range h.places() {
+		if string(w.b.sole.Get(place)) < string(h.id[:]) {
+			if err := w.b.sole.Put(place, h.id[:]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *writer) list(p place) error {
+	w.listed = append(w.listed, p)
+	return w.b.due.Put(p.key(), nil)
+}
+
+// listHeads puts the head of every key that was touched into the due bucket, so
+// that a claim meets each key once, however many tasks are behind its head (P4).
+// A former head may stay listed; a claim sees that an older one is in front.
+func (w *writer) listHeads() error {
+	c := w.b.keys.Cursor()
+	for key := range w.keys {
+		prefix := keyPrefix(key)
+		k, _ := c.Seek(prefix)
+		if len(k) != len(prefix)+len(outbox.ID{}) || !bytes.HasPrefix(k, prefix) {
+			continue
+		}
+		id := outbox.ID(k[len(prefix):])
+		l, err := load(w.b, id)
+		if err != nil || l == nil {
+			continue // a damaged task: nothing can be claimed here; see refill
+		}
+		if err := w.list(place{firstLook(l.sched.due, l.header.expires), id}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
