@@ -27,52 +27,65 @@ func (s *Store) syncer() {
 	}
 }
 
-// flusher keeps overlay and log within their bounds. It is apart from the syncer
-// because it may have to wait for the database's writer lock. Started by Open,
-// ended by Close through stop, which waits for it.
+// flusher keeps overlay and log within their bounds, and a spare segment ready. It
+// is apart from the syncer because it may have to wait for the database's writer
+// lock. Started by Open, ended by Close through stop, which waits for it.
 func (s *Store) flusher() {
 	idle := time.NewTicker(idleCheckpoint)
 	defer idle.Stop()
-	last := s.log.Next()
-	for {
-		var err error
+	last, full := s.log.Next(), false
+	for err := s.prepareLog(); ; {
+		switch {
+		case err == nil:
+			if full {
+				s.opts.logger.Info("outbox: disk has room again", "store", s.dir)
+			}
+			full = false
+		case !errors.Is(err, outbox.ErrDiskFull):
+			_ = s.poison(err)
+			return
+		case !full:
+			full = true
+			s.opts.logger.Warn("outbox: disk full", "store", s.dir, "error", err)
+		}
+		var again <-chan time.Time
+		if full { // everything is in the log still; try again when there may be room (P9)
+			again = time.After(fullPause)
+		}
 		select {
 		case <-s.stop:
 			return
+		case <-again:
+			err = errors.Join(s.prepareLog(), s.relieve())
 		case <-s.wakeFlush:
-			err = s.relieve()
+			err = errors.Join(s.prepareLog(), s.relieve())
 		case <-idle.C:
-			if next := s.log.Next(); next != last {
-				last = next
-			} else {
+			err = nil
+			if next := s.log.Next(); next == last {
 				err = s.flushIdle()
-				last = s.log.Next()
 			}
-		}
-		if err == nil {
-			continue
-		}
-		s.opts.logger.Error("outbox: checkpoint", "store", s.dir, "error", err)
-		if !errors.Is(err, outbox.ErrDiskFull) {
-			_ = s.poison(err)
-			return
-		}
-		select { // everything is in the log still; try again when there may be room
-		case <-s.stop:
-			return
-		case <-time.After(stopWait):
-			wake(s.wakeFlush)
+			last = s.log.Next()
 		}
 	}
+}
+
+// prepareLog has the log make its next segment ahead of need, so that no caller
+// waits for it, and so that a full disk is noticed while there is still room in the
+// log to settle what is delivered (R38).
+func (s *Store) prepareLog() error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	s.unprepared.Store(0)
+	return s.translate(s.log.Prepare())
 }
 
 // relieve makes room in the overlay and in the log.
 func (s *Store) relieve() error {
 	s.mu.Lock()
-	usable, crowded := s.usable() == nil, s.crowded()
+	usable, long := s.usable() == nil, s.logged.Load() > heldSegments*s.opts.segmentBytes
 	many := s.overlay.over(s.opts.softEntries, softBytes)
 	s.mu.Unlock()
-	if !usable || !crowded {
+	if !usable || !many && !long {
 		return nil
 	}
 	ctx := context.Background()

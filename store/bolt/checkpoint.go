@@ -234,9 +234,16 @@ func (s *Store) lighten(ctx context.Context) error {
 	return s.trim(keep)
 }
 
-// crowded reports whether a checkpoint is due. mu is held.
+// count notes what was queued in the log.
+func (s *Store) count(bytes int64) {
+	s.logged.Add(bytes)
+	s.unprepared.Add(bytes)
+}
+
+// crowded reports whether there is work for the flusher. mu is held.
 func (s *Store) crowded() bool {
-	return s.overlay.over(s.opts.softEntries, softBytes) || s.logged.Load() > heldSegments*s.opts.segmentBytes
+	return s.overlay.over(s.opts.softEntries, softBytes) || s.logged.Load() > heldSegments*s.opts.segmentBytes ||
+		s.unprepared.Load() > s.opts.segmentBytes/2
 }
 
 // full reports whether the overlay has reached its hard bound. mu is held.

@@ -10,6 +10,9 @@ import (
 // twice (P3). An attached database stays open. Close waits for a transaction that
 // is open in another goroutine; the caller must have none open itself.
 //
+// If the disk is full, Close may return [outbox.ErrDiskFull]: then everything is in
+// the log still, and the next Open goes on from there.
+//
 // After a failure of the store, Close only lets go of the files, and returns that
 // failure.
 func (s *Store) Close() error {

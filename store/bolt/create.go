@@ -107,7 +107,7 @@ func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (
 			s.unclaimKeys(entries)
 			return err
 		}
-		s.logged.Add(bytes)
+		s.count(bytes)
 		first := pos - wal.Position(len(entries)) + 1
 		for i, e := range entries {
 			c := change{pos: first + wal.Position(i), kind: opCreate, e: e, replaced: replaced[i]}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/goutbox/goutbox/outbox"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // loaded is a task read from the database. Nothing in it aliases the
@@ -197,7 +198,11 @@ func (s *Store) read(look func(tx *bbolt.Tx) error, merge func() error) error {
 // an error (R34, P11).
 func (s *Store) view(f func(tx *bbolt.Tx) error) (err error) {
 	defer contain(&err, s.db.Path())
-	return s.db.View(f)
+	err = s.db.View(f)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		err = s.closedError() // by Close, or an attached one by its owner
+	}
+	return err
 }
 
 // contain turns a panic of bbolt into ErrCorrupt.

@@ -33,7 +33,7 @@ const (
 	idleCheckpoint      = time.Minute // without a new record makes one due
 	lockWait            = 500 * time.Millisecond
 	roomWait            = time.Second // most that accepting waits for a checkpoint that cannot begin
-	stopWait            = time.Second // pause after a checkpoint that failed for want of disk
+	fullPause           = time.Second // between looks whether a full disk has room again
 )
 
 func buildOptions(opts []Option) options {

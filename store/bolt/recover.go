@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -49,14 +50,35 @@ func (s *Store) recover(ctx context.Context) error {
 	if r.records > 0 {
 		s.opts.logger.Info("outbox: recovered", "store", s.dir, "records", r.records,
 			"waiting", s.base.waiting()+s.since.waiting(), "torn_bytes", s.log.Recovery().TornBytes)
-		if err := s.flush(ctx); err != nil {
+		switch err := s.flush(ctx); {
+		case errors.Is(err, outbox.ErrDiskFull):
+			// All is in the log, and stays there: what waits can be delivered (P9).
+			s.opts.logger.Warn("outbox: disk full", "store", s.dir, "error", err)
+		case err != nil:
 			return err
 		}
 	} else if err := s.trim(s.checkpoint + 1); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.live = true
+	for _, e := range s.overlay.entries { // none, unless the flush had no room
+		s.revive(e)
+	}
 	return nil
+}
+
+// revive gives an entry of recovery the place in memory that it would have had
+// without the restart. mu is held.
+func (s *Store) revive(e *entry) {
+	switch {
+	case e.gone, e.state == outbox.Dead:
+		s.overlay.keepLane(e)
+	default:
+		s.overlay.reserveLoaded(e)
+		s.overlay.enter(e)
+	}
 }
 
 // replay applies the log's records behind the checkpoint.

@@ -103,7 +103,7 @@ func (s *Store) recordLocked(list []decided) error {
 	if err != nil {
 		return err
 	}
-	s.logged.Add(int64(len(record)))
+	s.count(int64(len(record)))
 	for _, one := range list {
 		e, o := one.e, one.op
 		if e.token != 0 {

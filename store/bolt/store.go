@@ -53,7 +53,8 @@ type Store struct {
 	notify     map[int]func()
 	notifyNext int
 
-	logged      atomic.Int64  // bytes queued in the log since the last trim
+	logged      atomic.Int64  // bytes queued in the log since the last trim,
+	unprepared  atomic.Int64  // and since it was last seen to that there is a next segment
 	committing  atomic.Bool   // a checkpoint has the database's writer lock
 	checkpoints atomic.Uint64 // commits of checkpoints
 	written     atomic.Uint64 // bytes written to the database
