@@ -14,7 +14,7 @@ const horizon = 50 * time.Millisecond
 
 // Bounds of what one dispatcher holds at a time (P7).
 const (
-	minAhead      = 256     // claimed but not begun, unless Concurrency is more
+	minAhead      = 64      // claimed but not begun, unless Concurrency is more
 	aheadBatches  = 4       // the same for batches, in batches
 	maxAheadBytes = 8 << 20 // payload bytes claimed but not begun
 	maxUnsettled  = 8192    // outcomes that the store has not taken yet
@@ -35,7 +35,7 @@ func (d *dispatcher) plan(now time.Time) (p plan) {
 	defer d.mu.Unlock()
 	look := !now.Before(d.next) || d.failures == 0 && d.fresh.Load()
 	switch {
-	case d.failed != nil, d.drain && d.outage != nil:
+	case d.failed != nil, d.drain && d.outLocked():
 		p.over = true
 	case d.drain && !look && d.queue.n == 0 && d.active.n == 0 && d.unsettled == 0:
 		p.over = true
@@ -70,6 +70,12 @@ func (d *dispatcher) roomLocked(now time.Time) (tasks, bytes int) {
 	return target - d.queue.n, bytes
 }
 
+// outLocked reports whether nothing but a probe is to be begun: the gate is shut, or a
+// drain has seen the first sign of an outage.
+func (d *dispatcher) outLocked() bool {
+	return d.gate.shut || d.drain && d.outage != nil
+}
+
 // claim claims as planned and queues what it gets. It returns the errors that end
 // the dispatcher.
 func (d *dispatcher) claim(p plan) error {
@@ -81,7 +87,7 @@ func (d *dispatcher) claim(p plan) error {
 		d.gate.forget(p.probe)
 	} else {
 		d.queue.add(c.Tasks, p.probe)
-		if d.gate.shut && p.probe == 0 { // while the store was at it
+		if d.outLocked() && p.probe == 0 { // since the store was asked
 			d.releaseQueueLocked()
 		}
 		d.callWorkerLocked()

@@ -276,7 +276,7 @@ func TestDo_InATransaction(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := setup(t)
 		s := &txStore{Store: f.store.Store}
-		f.Outbox = outbox.New(s, quiet())
+		f.Outbox = outbox.New(s, quiet(), outbox.WithConcurrency(1)) // for the order
 		r := f.receiver(nil)
 		f.start(r.publish)
 		never := func(context.Context, outbox.Event) error { t.Error("published before the commit"); return nil }

@@ -149,7 +149,9 @@ func (d *dispatcher) noteLocked(probe uint64, s summary) (n *news) {
 		}
 		if d.gate.failed(time.Now(), probe) {
 			n = &news{down: s.down}
-			d.releaseQueueLocked()
+		}
+		if d.outLocked() {
+			d.releaseQueueLocked() // each of them could cost a publish timeout
 		}
 	case s.refused:
 		d.gate.refused(time.Now(), probe)

@@ -72,7 +72,7 @@ func TestStart_RetriesUntilDead(t *testing.T) {
 
 func TestStart_DueTimesAreExact(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := setup(t)
+		f := setup(t, outbox.WithConcurrency(1)) // for the order
 		r := f.receiver(nil)
 		f.start(r.publish)
 		f.enqueue("hour", outbox.WithDelay(time.Hour))
@@ -358,26 +358,34 @@ type brokenError struct{ text string }
 
 func (e *brokenError) Error() string { return e.text }
 
-func TestStart_StoreFails(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		err   error
-		final bool
-	}{
-		{"closed", outbox.ErrClosed, true},
-		{"poisoned", fmt.Errorf("bolt: %w", outbox.ErrPoisoned), true},
-		{"corrupt", fmt.Errorf("bolt: %w", outbox.ErrCorrupt), true},
-		{"in passing", errors.New("disk is tired"), false},
-	} {
-		t.Run("claim, "+c.name, func(t *testing.T) {
+// storeErrors are what a store may fail with, and whether Start ends with it.
+var storeErrors = []struct {
+	name  string
+	err   error
+	final bool
+}{
+	{"closed", outbox.ErrClosed, true},
+	{"poisoned", fmt.Errorf("bolt: %w", outbox.ErrPoisoned), true},
+	{"corrupt", fmt.Errorf("bolt: %w", outbox.ErrCorrupt), true},
+	{"in passing", errors.New("disk is tired"), false},
+}
+
+// fiveTimes fails the first five calls.
+func fiveTimes(err error) func(call int) error {
+	return func(call int) error {
+		if call <= 5 {
+			return err
+		}
+		return nil
+	}
+}
+
+func TestStart_ClaimFails(t *testing.T) {
+	for _, c := range storeErrors {
+		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				f := setup(t)
-				f.store.onClaim = func(call int) error {
-					if call <= 5 {
-						return c.err
-					}
-					return nil
-				}
+				f.store.onClaim = fiveTimes(c.err)
 				f.enqueue("e")
 				r := f.receiver(nil)
 				if c.final {
@@ -396,15 +404,15 @@ func TestStart_StoreFails(t *testing.T) {
 				require.Equal(t, uint64(101), f.stats().Delivered)
 			})
 		})
-		t.Run("settle, "+c.name, func(t *testing.T) {
+	}
+}
+
+func TestStart_SettleFails(t *testing.T) {
+	for _, c := range storeErrors {
+		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				f := setup(t)
-				f.store.onSettle = func(call int) error {
-					if call <= 5 {
-						return c.err
-					}
-					return nil
-				}
+				f.store.onSettle = fiveTimes(c.err)
 				f.enqueue("e")
 				r := f.receiver(nil)
 				if c.final {

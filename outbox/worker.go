@@ -1,8 +1,6 @@
 package outbox
 
-import (
-	"time"
-)
+import "time"
 
 // worker is one goroutine that publishes. Its buffers are used again and again.
 type worker struct {

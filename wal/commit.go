@@ -11,18 +11,14 @@ import (
 // How records become durable: the caller leads.
 //
 //	Queue   puts records into the open round.
-//	Wait    finds nobody leading: leads.  Finds somebody: waits until the round is over, or the lead is handed over.
+//	Wait    nobody leads: leads. Somebody does: waits until the round is over, or until it is handed the lead.
 //	lead    gathers a moment, takes the open round away (a new one opens), writes it, syncs it once, calls OnDurable,
 //	        wakes all who wait for it, and hands the lead to one who waits for the next round.
 //
-// A lone caller so pays for one write and one sync, and for no switch of goroutines: with a goroutine that commits for
-// everybody it got a fifth of that. What arrives during a sync goes along with the next one, so no timer is needed.
+// So a lone caller pays for one write and one sync, and for no switch of goroutines; with a goroutine that committed for
+// everybody it got a fifth of that. What arrives during a sync goes along with the next one, so there is no timer.
 //
-// Who leads is decided under mu, and these hold whenever mu is free:
-//
-//	I1  leading is true exactly while one goroutine leads, or a token is in lead of the open round.
-//	I2  a token is only sent to a round with waiters, and the last of them to give up takes it and leads (G5).
-//	I3  so nobody is blocked on a round that nobody will write.
+// Who leads is decided under mu, and is passed on through a channel of the round: see I1 to I3 in doc.go.
 
 // How long a leader waits for the callers it expects: longer brings nothing, as they are on their way already or are not
 // coming. The count is for clocks that stand still, such as that of testing/synctest.
@@ -134,11 +130,12 @@ func (l *Log) leadLocked() {
 		r := l.open
 		l.open = l.newRoundLocked()
 		l.writing = r
-		l.mu.Unlock()
-
-		err := l.commit(r)
-
-		l.mu.Lock()
+		err := l.err // Prepare or Trim may have met it a moment ago: then nothing more is written (R9)
+		if err == nil {
+			l.mu.Unlock()
+			err = l.commit(r)
+			l.mu.Lock()
+		}
 		l.settleLocked(r, err)
 
 		next := l.open

@@ -242,6 +242,33 @@ func TestCommit_PoisonFromOutside(t *testing.T) {
 	})
 }
 
+// TestCommit_PoisonAtHandOver has the error come when the lead is about to be handed over: who gets it must not write.
+func TestCommit_PoisonAtHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := waltest.New()
+		g := newGate(disk)
+		opts := options(disk)
+		var l *wal.Log
+		opts.OnDurable = func(p wal.Position) {
+			if p == 2 {
+				disk.FailFrom(disk.Ops(), waltest.ErrIO)
+				require.ErrorIs(t, l.Prepare(), wal.ErrPoisoned)
+				disk.Inject(nil)
+			}
+		}
+		l = openWith(t, opts)
+		appendAll(t, l, text(1))
+		g.shut.Store(true)
+		leader, waiter := start(ctx, l, text(2)), start(ctx, l, text(3))
+		g.pass <- nil
+		require.NoError(t, leader.outcome())
+		require.ErrorIs(t, waiter.outcome(), wal.ErrPoisoned)
+		require.EqualValues(t, 2, l.Durable())
+		require.ErrorIs(t, l.Close(), wal.ErrPoisoned)
+		require.EqualValues(t, 3, open(t, disk).Next(), "nothing was written after the error")
+	})
+}
+
 // TestCommit_PoisonWithoutLeader has Prepare meet the error while records are queued and nobody writes them.
 func TestCommit_PoisonWithoutLeader(t *testing.T) {
 	disk := waltest.New()

@@ -47,8 +47,6 @@ func (l *ledger) waiting() int64 {
 	return n
 }
 
-const ledgerSize = 8 * 8
-
 func (l *ledger) append(b []byte) []byte {
 	for _, v := range [...]int64{l.accepted, l.delivered, l.dead, l.requeued, l.dropped[0], l.dropped[1], l.dropped[2], l.dropped[3]} {
 		b = binary.LittleEndian.AppendUint64(b, uint64(v))

@@ -160,27 +160,23 @@ func (l *listing) scan(b buckets) ([]found, outbox.ID) {
 // merge puts the page together: memory knows better than the database. mu is
 // held.
 func (l *listing) merge(b buckets, candidates []found, end outbox.ID) ([]outbox.Task, error) {
-	ids := map[outbox.ID]found{}
+	var order []found
 	for _, c := range candidates {
 		if c.id.Compare(end) <= 0 {
-			ids[c.id] = c
+			order = append(order, c)
 		}
 	}
 	n := 0
-	for n < len(l.memory) && l.memory[n].Compare(end) <= 0 {
-		ids[l.memory[n]] = ids[l.memory[n]]
-		n++
+	for ; n < len(l.memory) && l.memory[n].Compare(end) <= 0; n++ {
+		order = append(order, found{id: l.memory[n]})
 	}
 	l.memory = l.memory[n:]
-	order := make([]outbox.ID, 0, len(ids))
-	for id := range ids {
-		order = append(order, id)
-		ids[id] = found{id, ids[id].value, ids[id].home}
-	}
-	slices.SortFunc(order, outbox.ID.Compare)
+	// A task may be there twice, from memory and from the database.
+	slices.SortStableFunc(order, func(a, b found) int { return a.id.Compare(b.id) })
+	order = slices.CompactFunc(order, func(a, b found) bool { return a.id == b.id })
 	page := make([]outbox.Task, 0, len(order))
-	for _, id := range order {
-		t, ok, err := l.one(b, ids[id])
+	for _, f := range order {
+		t, ok, err := l.one(b, f)
 		if err != nil {
 			return nil, err
 		}

@@ -28,8 +28,8 @@ func TestStore_Synctest(t *testing.T) {
 func TestStore_Agree(t *testing.T) {
 	h := harness
 	h.Around = synctest.Test
-	for seed := range uint64(20) {
-		storetest.Agree(t, seed, 300, h, h)
+	for seed := range uint64(5) {
+		storetest.Agree(t, seed, 250, h, h)
 	}
 }
 

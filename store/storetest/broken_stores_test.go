@@ -44,8 +44,11 @@ var brokenStores = []brokenStore{
 		}}
 	}},
 	{"counts IDs down", []int{4, 51}, func() *broken {
+		var mu sync.Mutex // guards id
 		id := outbox.ID{1}
 		return &broken{create: each(func(t *outbox.Task) {
+			mu.Lock()
+			defer mu.Unlock()
 			if t.ID.IsZero() {
 				if id[15]--; id[15] == 0xff {
 					id[14]--
@@ -58,19 +61,19 @@ var brokenStores = []brokenStore{
 		return &broken{create: each(func(t *outbox.Task) { t.ID = outbox.ID{} })}
 	}},
 	{"shares payloads", []int{6}, func() *broken {
-		shared := map[outbox.ID][]byte{}
+		shared := memo[outbox.ID, []byte]{}
 		return &broken{
 			create: func(s outbox.Store, ctx context.Context, tasks []outbox.Task) error {
 				err := s.Create(ctx, tasks)
 				for _, t := range tasks {
-					shared[t.ID] = t.Payload
+					shared.put(t.ID, t.Payload)
 				}
 				return err
 			},
 			claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
 				got, err := s.Claim(ctx, req)
 				for i := range got.Tasks {
-					got.Tasks[i].Payload = shared[got.Tasks[i].ID]
+					got.Tasks[i].Payload = shared.get(got.Tasks[i].ID)
 				}
 				return got, err
 			},
@@ -115,17 +118,17 @@ var brokenStores = []brokenStore{
 		}}
 	}},
 	{"wants outcomes in time", []int{15}, func() *broken {
-		ends := map[uint64]time.Time{}
+		ends := memo[uint64, time.Time]{}
 		return &broken{
 			claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
 				got, err := s.Claim(ctx, req)
 				for _, t := range got.Tasks {
-					ends[t.Token] = time.Now().Add(req.Lease)
+					ends.put(t.Token, time.Now().Add(req.Lease))
 				}
 				return got, err
 			},
 			settle: eachOutcome(func(o *outbox.Outcome) {
-				if end, ok := ends[o.Token]; ok && !time.Now().Before(end) {
+				if end := ends.get(o.Token); !end.IsZero() && !time.Now().Before(end) {
 					o.Token = 0
 				}
 			}),
@@ -153,16 +156,16 @@ var brokenStores = []brokenStore{
 		}}
 	}},
 	{"mixes up keys", []int{18, 19, 21, 23, 50}, func() *broken {
-		keys := map[outbox.ID]string{}
+		keys := memo[outbox.ID, string]{}
 		restore := func(t outbox.Task) outbox.Task {
-			t.Key = keys[t.ID]
+			t.Key = keys.get(t.ID)
 			return t
 		}
 		return &broken{
 			create: func(s outbox.Store, ctx context.Context, tasks []outbox.Task) error {
 				err := each(func(t *outbox.Task) { t.Key = "" })(s, ctx, tasks)
 				for _, t := range tasks {
-					keys[t.ID] = t.Key
+					keys.put(t.ID, t.Key)
 				}
 				return err
 			},
@@ -233,16 +236,16 @@ var brokenStores = []brokenStore{
 		})}
 	}},
 	{"takes any token", []int{29, 14}, func() *broken {
-		current := map[outbox.ID]uint64{}
+		current := memo[outbox.ID, uint64]{}
 		return &broken{
 			claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
 				got, err := s.Claim(ctx, req)
 				for _, t := range got.Tasks {
-					current[t.ID] = t.Token
+					current.put(t.ID, t.Token)
 				}
 				return got, err
 			},
-			settle: eachOutcome(func(o *outbox.Outcome) { o.Token = current[o.ID] }),
+			settle: eachOutcome(func(o *outbox.Outcome) { o.Token = current.get(o.ID) }),
 		}
 	}},
 	{"forgets what was said", []int{30, 25}, func() *broken {
@@ -267,16 +270,16 @@ var brokenStores = []brokenStore{
 		return &broken{create: each(func(t *outbox.Task) { t.Unique = "" })}
 	}},
 	{"keeps Unique keys for ever", []int{35}, func() *broken {
-		taken := map[string]bool{}
+		taken := memo[string, bool]{}
 		return &broken{create: func(s outbox.Store, ctx context.Context, tasks []outbox.Task) error {
 			for _, t := range tasks {
-				if taken[t.Unique] {
+				if taken.get(t.Unique) {
 					return outbox.ErrDuplicate
 				}
 			}
 			err := s.Create(ctx, tasks)
 			for _, t := range tasks {
-				taken[t.Unique] = t.Unique != ""
+				taken.put(t.Unique, t.Unique != "")
 			}
 			return err
 		}}

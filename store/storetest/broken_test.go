@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -230,4 +231,16 @@ func swallow(err, hidden error) error {
 		return nil
 	}
 	return err
+}
+
+// memo is a map for many goroutines: these stores are wrong, but not that wrong.
+type memo[K comparable, V any] struct{ m sync.Map }
+
+func (m *memo[K, V]) put(k K, v V) { m.m.Store(k, v) }
+
+func (m *memo[K, V]) get(k K) (v V) {
+	if held, ok := m.m.Load(k); ok {
+		v = held.(V)
+	}
+	return v
 }

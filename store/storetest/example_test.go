@@ -39,7 +39,7 @@ func TestFileStore_Synctest(t *testing.T) {
 }
 
 // fileStore keeps an outbox in one file, which it reads at the beginning of every
-// call and writes anew at its end. Such a store obeys every rule, and costs all of
+// call and writes anew at the end of those that change something. Such a store obeys every rule, and costs all of
 // its content for each event. Two things are missing that no rule can see from
 // here: it does not sync, so it is durable against the end of the process only,
 // and it believes the wall clock, which P12 forbids.
@@ -87,6 +87,32 @@ func (s *fileStore) Close() error {
 func (s *fileStore) call(ctx context.Context, f func(c *content, now time.Time) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var c *content
+	result := s.lookLocked(ctx, func(read *content, now time.Time) error {
+		c = read
+		return f(c, now)
+	})
+	if c == nil {
+		return result
+	}
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(c); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path+".new", b.Bytes(), 0o600); err != nil {
+		return err
+	}
+	return errors.Join(result, os.Rename(s.path+".new", s.path))
+}
+
+// look reads the file and does f.
+func (s *fileStore) look(ctx context.Context, f func(c *content, now time.Time) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lookLocked(ctx, f)
+}
+
+func (s *fileStore) lookLocked(ctx context.Context, f func(c *content, now time.Time) error) error {
 	if s.closed {
 		return outbox.ErrClosed
 	}
@@ -98,15 +124,7 @@ func (s *fileStore) call(ctx context.Context, f func(c *content, now time.Time) 
 	if err != nil {
 		return err
 	}
-	result := f(c, now)
-	var b bytes.Buffer
-	if err := gob.NewEncoder(&b).Encode(c); err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.path+".new", b.Bytes(), 0o600); err != nil {
-		return err
-	}
-	return errors.Join(result, os.Rename(s.path+".new", s.path))
+	return f(c, now)
 }
 
 // read returns the content of the file, with the claims entered.
@@ -359,7 +377,7 @@ func (s *fileStore) Delete(ctx context.Context, ids ...outbox.ID) (n int, err er
 }
 
 func (s *fileStore) Stats(ctx context.Context) (st outbox.Stats, err error) {
-	err = s.call(ctx, func(c *content, _ time.Time) error {
+	err = s.look(ctx, func(c *content, _ time.Time) error {
 		st = c.Counters
 		st.Dropped = st.DroppedBy.Total()
 		for _, r := range slices.Backward(c.Rows) {
@@ -381,7 +399,7 @@ func (s *fileStore) Stats(ctx context.Context) (st outbox.Stats, err error) {
 func (s *fileStore) Tasks(ctx context.Context, f outbox.Filter) iter.Seq2[outbox.Task, error] {
 	return func(yield func(outbox.Task, error) bool) {
 		var rows []*row
-		err := s.call(ctx, func(c *content, _ time.Time) error {
+		err := s.look(ctx, func(c *content, _ time.Time) error {
 			rows = c.Rows
 			return nil
 		})

@@ -50,6 +50,8 @@ func record(f func(*recorder)) string {
 		f(rec)
 	}()
 	<-finished
+	rec.mu.Lock() // a goroutine that the rule has given up may still report
+	defer rec.mu.Unlock()
 	if !rec.failed {
 		return ""
 	}

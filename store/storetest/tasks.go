@@ -88,7 +88,7 @@ func pages(c *trial) {
 func listingWhileWriting(c *trial) {
 	stays := map[outbox.ID]string{}
 	var tasks []outbox.Task
-	for range 60 {
+	for range 40 {
 		tasks = append(tasks, task("fixed", delay(ages)), task("moving"))
 	}
 	for _, t := range c.create(tasks...) {
@@ -111,7 +111,7 @@ func listingWhileWriting(c *trial) {
 	})
 	defer writer.Wait()
 	defer close(stop)
-	for n := 0; n < 10 || writes.Load() < 30 && !c.Failed(); n++ {
+	for n := 0; n < 6 || writes.Load() < 20 && !c.Failed(); n++ {
 		seen := map[outbox.ID]int{}
 		var last outbox.ID
 		for t, err := range c.s.Tasks(c.ctx, outbox.Filter{}) {
