@@ -40,7 +40,8 @@ type Store interface {
 	// Claim takes waiting tasks that are due, oldest due time first and oldest ID
 	// first among equals, and leases them to the caller: until the lease ends
 	// nobody else gets them. Of the tasks with one Key only the head, the oldest
-	// that waits or is in flight, can be claimed (P4). Tasks whose time-to-live
+	// that waits or is in flight, can be claimed, and nothing while another of them
+	// is in flight (P4). Tasks whose time-to-live
 	// has run out are dropped on the way; tasks that a newer LatestOnly task has
 	// replaced too.
 	//

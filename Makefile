@@ -1,0 +1,67 @@
+# The one place that says how each check is run; .ci/run calls these targets.
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+FUZZTIME   ?= 8s
+PLATFORMS   = linux/arm linux/arm64 linux/386 linux/mipsle linux/riscv64 windows/amd64 darwin/arm64
+
+.PHONY: help
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+.PHONY: test
+test: ## what the README promises: go test ./...
+	go test ./...
+
+.PHONY: race
+race: ## all tests with the race detector, in random order
+	go test -race -shuffle=on ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not gofmt'ed: $$files"; exit 1; }
+	go vet ./...
+	go -C cmd/bench vet ./...
+	go run $(STATICCHECK) ./...
+	cd cmd/bench && go run $(STATICCHECK) ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (8s)
+	@set -e; for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "fuzz $$target $$pkg"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+.PHONY: cross
+cross: ## build for every platform we promise, without cgo
+	@set -e; for p in $(PLATFORMS); do \
+		echo "build $$p"; \
+		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build ./...; \
+		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./outbox ./wal ./store/...; \
+	done
+
+.PHONY: cpus
+cpus: ## the tests of the core on 1, 2 and 4 processors
+	go test -cpu 1,2,4 ./outbox ./wal ./store/mem
+
+.PHONY: examples
+examples: ## run the examples as a user would
+	go run ./examples/quickstart
+	go run ./examples/transaction
+
+.PHONY: bench
+bench: ## the benchmark harness, under a minute
+	go -C cmd/bench run .
+
+.PHONY: bench-smoke
+bench-smoke: ## the harness' own tests: every workload for a moment
+	go -C cmd/bench test ./...
+
+.PHONY: micro
+micro: ## benchmarks beside the code
+	go test -run '^$$' -bench . -benchmem ./wal ./outbox ./store/bolt
+
+.PHONY: torture
+torture: ## kill a working process a hundred times; a thousand random lives beside store/mem
+	GOUTBOX_TORTURE=1 go test -run "Kill|Agrees" -count 12 -timeout 1h ./store/bolt
