@@ -53,14 +53,6 @@ func TestOpen_Folder(t *testing.T) {
 		_, err := bolt.Open(filepath.Join(file, "store"), quiet)
 		require.ErrorContains(t, err, file)
 	})
-	t.Run("without permission", func(t *testing.T) {
-		if os.Geteuid() == 0 {
-			t.Skip("root may write everywhere")
-		}
-		dir := t.TempDir()
-		require.NoError(t, os.Chmod(dir, 0o500))
-		wantRefused(t, dir, os.ErrPermission, dir)
-	})
 }
 
 func TestOpen_Locked(t *testing.T) {
