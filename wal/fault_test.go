@@ -244,13 +244,13 @@ func TestFault_FullDevice(t *testing.T) {
 	l := openWith(t, opts)
 	appendAll(t, l, text(1))
 	require.NoError(t, l.Prepare())
-	require.Equal(t, 1, l.Stats().Spares)
+	require.Equal(t, 2, l.Stats().Spares)
 	disk.SetFree(1000) // no room for a whole segment
 
 	// Accepting goes on until only the reserve is left ...
 	accepted := 1
 	for ; ; accepted++ {
-		if l.Prepare(); l.Stats().Spares == 0 {
+		if l.Prepare(); l.Stats().Spares < 2 {
 			require.True(t, l.Stats().Full)
 		}
 		if _, err := l.Append(ctx, big(accepted+1, 8000)); err != nil {
@@ -259,7 +259,8 @@ func TestFault_FullDevice(t *testing.T) {
 		}
 	}
 	require.Greater(t, accepted, 5)
-	_, err := l.Queue(text(0))
+	require.Equal(t, 1, l.Stats().Spares, "the reserve is a whole segment, which the next Open may need")
+	_, err := l.Queue(big(0, 8000))
 	require.ErrorIs(t, err, wal.ErrNoSpace)
 	for _, name := range disk.Names("wal") {
 		require.NotContains(t, name, ".tmp", "a spare that was not finished must go")
@@ -406,7 +407,7 @@ func TestFault_SpareIsComplete(t *testing.T) {
 			crashed := disk.Crash(n, seed)
 			if data := crashed.Bytes("wal/0000000000000001.spare"); data != nil {
 				require.Equal(t, make([]byte, segmentBytes), data, "crash after %d operations, seed %d", n, seed)
-				require.Equal(t, 1, open(t, crashed).Stats().Spares)
+				require.Positive(t, open(t, crashed).Stats().Spares)
 				found++
 			}
 		}

@@ -5,31 +5,37 @@ import (
 	"fmt"
 )
 
-// Prepare makes sure that a spare segment is ready, so that no caller of Append has to wait while one is written full of
-// zeros. It does nothing when there is one. Call it from the background, after Open and from time to time.
+// readySpares is how many spares Prepare sees to: one for the next callers of Append, so that none of them has to wait
+// while it is written full of zeros, and one that stays in reserve. When the device turns out to be full there is a whole
+// segment left to Write, and to the first commit after the next Open.
+const readySpares = 2
+
+// Prepare makes sure that two spare segments are ready: the next one, and a reserve. It does nothing when they are. Call
+// it from the background, after Open and from time to time.
 //
 // It is also how the log finds out that the device is full, and that it no longer is: it then returns ErrNoSpace, and
 // until a later call succeeds Queue leaves about a segment of space to Write.
 func (l *Log) Prepare() error {
 	l.dirMu.Lock()
 	defer l.dirMu.Unlock()
-	l.mu.Lock()
-	err, ready := l.usableLocked(), len(l.spares) > 0 && !l.full
-	l.mu.Unlock()
-	if err != nil || ready {
-		return err
+	for {
+		l.mu.Lock()
+		err, ready := l.usableLocked(), len(l.spares) >= min(readySpares, l.opts.Spares) && !l.full
+		l.mu.Unlock()
+		if err != nil || ready {
+			return err
+		}
+		name, err := l.makeSpare(l.opts.SegmentBytes)
+		switch {
+		case errors.Is(err, ErrNoSpace):
+			return err
+		case err != nil:
+			return l.poison(err)
+		}
+		l.mu.Lock()
+		l.spares = append(l.spares, name)
+		l.mu.Unlock()
 	}
-	name, err := l.makeSpare(l.opts.SegmentBytes)
-	switch {
-	case errors.Is(err, ErrNoSpace):
-		return err
-	case err != nil:
-		return l.poison(err)
-	}
-	l.mu.Lock()
-	l.spares = append(l.spares, name)
-	l.mu.Unlock()
-	return nil
 }
 
 // takeSpare returns the file name of a spare of this size for the leader, who makes one if there is none.

@@ -64,7 +64,7 @@ func WithAckSync(d time.Duration) Option {
 }
 
 // WithSegmentBytes sets the size of a file of the log, 4 MiB by default and 64
-// KiB at least. A fresh store takes two of them on disk, a busy one six.
+// KiB at least. A fresh store takes three of them on disk, a busy one six.
 func WithSegmentBytes(n int64) Option {
 	return func(o *options) {
 		if n > 0 {
