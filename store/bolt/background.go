@@ -56,7 +56,7 @@ func (s *Store) flusher() {
 		case <-s.stop:
 			return
 		case <-again:
-			err = errors.Join(s.prepareLog(), s.relieve())
+			err = errors.Join(s.giveBackSpace(), s.prepareLog())
 		case <-s.wakeFlush:
 			err = errors.Join(s.prepareLog(), s.relieve())
 		case <-idle.C:
@@ -98,6 +98,22 @@ func (s *Store) relieve() error {
 		}
 	}
 	return s.flush(ctx)
+}
+
+// giveBackSpace frees what can be freed of the log when the disk is full, so that
+// accepting goes on when what was in the way is delivered (P9).
+func (s *Store) giveBackSpace() error {
+	s.mu.Lock()
+	usable, applied := s.usable() == nil, s.applied
+	s.mu.Unlock()
+	if !usable || applied == s.freed {
+		return nil
+	}
+	s.freed = applied
+	if err := s.lighten(context.Background()); err != nil || s.log.Stats().Segments <= 1 {
+		return err
+	}
+	return s.flush(context.Background())
 }
 
 // flushIdle moves what waits to the database when nothing has been going on for a

@@ -59,6 +59,8 @@ type Store struct {
 	checkpoints atomic.Uint64 // commits of checkpoints
 	written     atomic.Uint64 // bytes written to the database
 
+	freed wal.Position // of the flusher: what was applied when it last gave space back
+
 	background sync.WaitGroup
 	stop       chan struct{} // closed by Close; ends the background goroutines
 	wakeSync   chan struct{} // capacity 1: a settle wants to become durable
