@@ -180,7 +180,7 @@ func TestOutage_Accepting(t *testing.T) {
 // A destination that answers, but takes nothing, is no outage, and no end of one.
 func TestOutage_RefusedProbe(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := setup(t, outbox.WithBackoff(func(int) time.Duration { return time.Hour }))
+		f := setup(t, outbox.WithConcurrency(1), outbox.WithBackoff(func(int) time.Duration { return time.Hour }))
 		down := outbox.Unavailable(errRefused)
 		r := f.receiver(answers(down, down, down, down, down, down, down, errRefused, errRefused, nil))
 		f.start(r.publish)
