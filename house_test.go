@@ -77,7 +77,7 @@ func TestHouse_Imports(t *testing.T) {
 // Nothing of the tests may reach a user's binary.
 func TestHouse_NoTestCodeInUse(t *testing.T) {
 	list := exec.Command("go", "list", "-deps", "./outbox", "./wal", "./store/mem", "./store/bolt")
-	list.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
+	list.Env = append(os.Environ(), "GOFLAGS=-mod=readonly")
 	out, err := list.Output()
 	require.NoError(t, err)
 	for dep := range strings.Lines(string(out)) {
@@ -92,10 +92,11 @@ func TestHouse_FileSize(t *testing.T) {
 		f, err := os.Open(path)
 		require.NoError(t, err)
 		defer f.Close()
-		lines := 0
-		for s := bufio.NewScanner(f); s.Scan(); {
+		lines, s := 0, bufio.NewScanner(f)
+		for s.Scan() {
 			lines++
 		}
+		require.NoError(t, s.Err())
 		require.LessOrEqual(t, lines, 400, "%s: split it by step or noun", path)
 	})
 }

@@ -31,7 +31,7 @@
 //
 // It may be published twice: when the program dies between the cloud's answer and
 // our note of it, or when the answer is lost. Each time it carries the same ID, so
-// that the cloud can tell (P3).
+// that the cloud can tell (P2).
 //
 // Readings are published in no particular order, sixteen at a time. Those of one
 // sensor are, if they have a key in common (P4):

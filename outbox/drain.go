@@ -43,12 +43,15 @@ func (o *Outbox) Drain(ctx context.Context, p Publisher) (Drained, error) {
 	d := o.newDispatcher(ctx, p.each, 1)
 	d.drain = true
 	err := d.run()
+	d.mu.Lock()
+	outage := d.outage // a publisher that was given up may still come back and note one
+	d.mu.Unlock()
 	switch {
 	case err != nil:
-	case d.outage != nil && errors.Is(d.outage, ErrUnavailable):
-		err = d.outage
-	case d.outage != nil:
-		err = fmt.Errorf("%w: %w", ErrUnavailable, d.outage)
+	case outage != nil && errors.Is(outage, ErrUnavailable):
+		err = outage
+	case outage != nil:
+		err = fmt.Errorf("%w: %w", ErrUnavailable, outage)
 	default:
 		err = ctx.Err()
 	}

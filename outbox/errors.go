@@ -5,7 +5,7 @@ import "errors"
 // Errors that callers branch on, with errors.Is. Stores wrap them with what and
 // where.
 var (
-	// ErrClosed is returned when the store, or the outbox on it, has been closed.
+	// ErrClosed is returned when the store has been closed.
 	ErrClosed = errors.New("outbox: closed")
 
 	// ErrFull is returned when a limit that the user or the store has set on what

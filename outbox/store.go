@@ -52,7 +52,8 @@ type Store interface {
 	// Settle ends claims. It may return before it is durable (P3): after a crash
 	// the tasks of the last moments may be claimed again. Outcomes whose Token is
 	// not the task's current claim change nothing; the others take effect, and
-	// the error is ErrLeaseLost. An outcome that comes after its lease has ended
+	// the error is ErrLeaseLost; a verdict that there is not makes the whole call
+	// ErrInvalid. An outcome that comes after its lease has ended
 	// counts all the same, as long as nobody has claimed the task since.
 	Settle(ctx context.Context, outcomes []Outcome) error
 

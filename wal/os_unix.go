@@ -17,7 +17,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// isFull tells the errors that say "no room", which may pass, from those that say "broken", which do not.
-func isFull(err error) bool {
+// IsFull tells the errors that say "no room", which may pass, from those that say "broken", which do not.
+func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -13,7 +13,7 @@ const (
 // syncDir does nothing: windows cannot sync a folder, and NTFS journals its entries by itself.
 func syncDir(string) error { return nil }
 
-// isFull tells the errors that say "no room", which may pass, from those that say "broken", which do not.
-func isFull(err error) bool {
+// IsFull tells the errors that say "no room", which may pass, from those that say "broken", which do not.
+func IsFull(err error) bool {
 	return errors.Is(err, errorDiskFull) || errors.Is(err, errorHandleDiskFull) || errors.Is(err, syscall.ENOSPC)
 }

@@ -77,7 +77,7 @@ func (l *Log) roll(need int64) error {
 func (l *Log) promote(spare string, h *header, block []byte) (*active, error) {
 	name := segmentName(h.number)
 	if err := l.fill(spare, block); err != nil {
-		if !isFull(err) {
+		if !IsFull(err) {
 			return nil, err
 		}
 		l.setFull(true)

@@ -109,7 +109,7 @@ func (l *Log) writeGroups(buf []byte, groups []draft) error {
 func (l *Log) writeFailed(err error) error {
 	a := l.active
 	err = fmt.Errorf("write %s at offset %d: %w", a.name, a.off, err)
-	if !isFull(err) {
+	if !IsFull(err) {
 		return err
 	}
 	var blank [groupBytes]byte

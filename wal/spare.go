@@ -77,7 +77,7 @@ func (l *Log) makeSpare(size int64) (string, error) {
 		}
 	}
 	err = fmt.Errorf("make spare segment %s: %w", name, err)
-	if !isFull(err) {
+	if !IsFull(err) {
 		return "", err
 	}
 	l.setFull(true)

@@ -20,22 +20,19 @@ func TestStore_AgreesWithMem(t *testing.T) {
 		rounds = 100
 	}
 	oracle := storetest.Harness{Open: func(*testing.T) outbox.Store { return mem.New() }}
-	h := newHarness(bolt.WithOverlay(10, 1000), bolt.WithSegmentBytes(64<<10))
+	tiny := newHarness(bolt.WithOverlay(10, 1000), bolt.WithSegmentBytes(64<<10))
 	large := newHarness()
 	for _, one := range []struct {
 		name    string
+		of      *harness
 		subject storetest.Harness
 	}{
-		{"clean", storetest.Harness{Reopen: large.reopen}},
-		{"crash", storetest.Harness{Reopen: large.crash, Settled: settled}},
-		{"crash, tiny overlay", storetest.Harness{Reopen: h.crash, Settled: settled}},
-		{"clean, tiny overlay", storetest.Harness{Reopen: h.reopen}},
+		{"clean", large, storetest.Harness{Reopen: large.reopen}},
+		{"crash", large, storetest.Harness{Reopen: large.crash, Settled: settled}},
+		{"clean, tiny overlay", tiny, storetest.Harness{Reopen: tiny.reopen}},
+		{"crash, tiny overlay", tiny, storetest.Harness{Reopen: tiny.crash, Settled: settled}},
 	} {
-		of := large
-		if one.name[len(one.name)-1] == 'y' {
-			of = h
-		}
-		one.subject.Open = func(t *testing.T) outbox.Store { return of.open(t, t.TempDir()) }
+		one.subject.Open = func(t *testing.T) outbox.Store { return one.of.open(t, t.TempDir()) }
 		for range rounds {
 			seed := rand.Uint64()
 			t.Run(fmt.Sprintf("%s, seed %d", one.name, seed), func(t *testing.T) {

@@ -8,10 +8,10 @@ import (
 	"github.com/goutbox/goutbox/wal"
 )
 
-// durable is called by the log, in the order of the records, once everything up
+// onDurable is called by the log, in the order of the records, once everything up
 // to pos is on the disk and before anybody who waits for it is released. Only now
 // do the records change the state of the store.
-func (s *Store) durable(pos wal.Position) {
+func (s *Store) onDurable(pos wal.Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
@@ -173,10 +173,11 @@ func (s schedule) after(o *op) schedule {
 	return schedule{due: o.due, attempts: o.attempts, failures: t.Failures, stale: s.stale}
 }
 
-// dropped is called by the log when it could not make the records from pos on
-// durable for want of disk space: they never were. Whatever they were about is as
-// it was before.
-func (s *Store) dropped(from wal.Position, _ error) {
+// onFailed is called by the log when it could not make the records from pos on
+// durable. For want of disk space they never were, and whatever they were about is
+// as it was before; after a failed write it is not known, and the store is of no
+// more use.
+func (s *Store) onFailed(from wal.Position, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := len(s.inbox)
@@ -214,7 +215,7 @@ func (s *Store) restore(e *entry) {
 		return
 	}
 	s.overlay.letGo(e)
-	s.overlay.reserve(e)
+	s.overlay.holdIfNewest(e)
 	if e.dirtyAt == 0 && e.home == homeNone {
 		e.phase = queued // never accepted: it is undone next
 		return

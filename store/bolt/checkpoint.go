@@ -161,12 +161,9 @@ func (s *Store) flushed(it *item) {
 	e, o := it.e, &s.overlay
 	e.flushing = false
 	if it.dirty {
-		e.home, e.homeDue = it.target(), firstLook(it.sched.due, it.header.expires)
+		e.home, e.homeWhen = it.target(), firstLook(it.sched.due, it.header.expires)
 		if it.target() == homeTasks && it.header.key != "" {
 			o.hasKeys = true
-		}
-		if len(it.header.places()) > 0 {
-			o.hasSoles = true
 		}
 	}
 	if e.changes != it.changes {

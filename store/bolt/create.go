@@ -37,7 +37,6 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	if err != nil {
 		return err
 	}
-	fill(tasks, entries)
 	if err := s.log.Wait(ctx, pos); err != nil {
 		s.abandonLeases(entries)
 		return s.translate(err)
@@ -69,14 +68,15 @@ func encode(tasks []outbox.Task) ([]*entry, [][]byte) {
 	return entries, records
 }
 
-// fill tells the caller what the store has decided.
+// fill tells the caller what the store has decided. mu is held: once the records
+// are queued the entries may change.
 func fill(tasks []outbox.Task, entries []*entry) {
 	for i, e := range entries {
 		t := &tasks[i]
 		t.ID, t.CreatedAt, t.DueAt = e.id, wall(e.created), wall(e.header.due)
 		t.ExpiresAt = time.Time{}
-		if at := expiry(e.raw); at != 0 {
-			t.ExpiresAt = wall(at)
+		if e.expires != 0 {
+			t.ExpiresAt = wall(e.expires)
 		}
 		t.State, t.Token, t.Reason = outbox.Waiting, 0, ""
 	}
@@ -123,6 +123,7 @@ func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (
 				replaced[i].phase = ending
 			}
 		}
+		fill(tasks, entries)
 		return nil
 	})
 	return pos, s.translate(err)

@@ -45,7 +45,7 @@ type buckets struct {
 	tasks, retries, due, keys, sole, dead, meta *bbolt.Bucket
 }
 
-// open finds the buckets in tx.
+// openBuckets finds the buckets in tx.
 func openBuckets(tx *bbolt.Tx) (buckets, error) {
 	root := tx.Bucket(bucketRoot)
 	if root == nil {
@@ -128,7 +128,7 @@ func readState(meta *bbolt.Bucket, path string) (state, error) {
 	return s, nil
 }
 
-// change applies f to the state record.
+// changeState applies f to the state record.
 func changeState(meta *bbolt.Bucket, path string, f func(*state)) error {
 	s, err := readState(meta, path)
 	if err != nil {
@@ -140,8 +140,7 @@ func changeState(meta *bbolt.Bucket, path string, f func(*state)) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// withCRC returns value and the CRC of key and value, which is never that of
-// zeros.
+// withCRC returns value and the CRC of key and value.
 func withCRC(key, value []byte) []byte {
 	return binary.LittleEndian.AppendUint32(value, sum(key, value))
 }

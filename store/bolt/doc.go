@@ -33,7 +33,7 @@
 //	I5  The database's state is that of its log position, or further: replaying the
 //	    log from there gives the same state once or twice (R29, R30).
 //	I6  The ledger changes with log records only, and by what the record says,
-//	    whatever is left of the task that it is about (P5).
+//	    whatever is left of the task that it is about (P5). See change.effect.
 //
 // A record changes the overlay when it is durable, never before, in the order of
 // the log, in one function for the running store and for recovery: apply. What a
@@ -63,11 +63,10 @@
 // Tasks are claimed by due time, then by ID. Of one key only the head can be
 // claimed: the lowest ID that waits or is in flight. The database lists only the
 // heads of keys in its due bucket, so a million tasks behind a blocked key cost a
-// claim nothing (P4). This departs from the plan in one point: an event accepted in
-// a transaction takes the place of its ID among those that wait, not that of its
-// commit. An order by commit would need a second sequence on disk, which bbolt can
-// give no number before the commit; and the IDs that consumers see would disagree
-// with the order in which they see them.
+// claim nothing (P4). An event accepted in a transaction takes the place of its ID
+// among those that wait, not that of its commit: an order by commit would need a
+// second sequence on disk, which bbolt can give no number before the commit, and
+// the IDs that consumers see would disagree with the order in which they see them.
 //
 // # What it assumes of the disk
 //

@@ -13,14 +13,14 @@ import (
 // mutex guards both.
 type entry struct {
 	header
-	raw []byte // the encoded task; never changed once queued
+	raw []byte // the encoded task; its bytes never change once queued, and nil when it is gone
 
 	state     outbox.State // Waiting or Dead
 	gone      bool         // delivered or dropped; kept only until the database has forgotten it too
 	reason    outbox.Reason
 	sched     schedule
 	home      home
-	homeDue   int64        // the due time under which the database lists it
+	homeWhen  int64        // the time under which the database lists it
 	rewritten bool         // raw is no longer what the database has
 	dirtyAt   wal.Position // the first record that the database does not know; 0 = it knows all
 	changes   int          // counts durable changes, so that a checkpoint sees what moved on behind it

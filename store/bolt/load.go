@@ -121,7 +121,7 @@ func (s *Store) admitLoaded(l *loaded) *entry {
 	e := newEntry(l.header, l.raw)
 	e.sched = l.sched
 	e.dueAt(l.sched.due)
-	e.home, e.homeDue, e.reason = l.home, e.when, l.reason
+	e.home, e.homeWhen, e.reason = l.home, e.when, l.reason
 	e.stale = l.stale || l.sched.stale
 	e.phase = idle
 	s.overlay.admit(e)
@@ -132,29 +132,9 @@ func (s *Store) admitLoaded(l *loaded) *entry {
 	if !s.live {
 		return e
 	}
-	s.overlay.reserveLoaded(e)
+	s.overlay.holdIfNewest(e)
 	s.overlay.enter(e)
 	return e
-}
-
-// reserveLoaded makes e the holder of its keys unless memory has a newer one.
-func (o *overlay) reserveLoaded(e *entry) {
-	if e.unique != "" && o.unique[e.unique] == nil {
-		o.unique[e.unique] = e
-	}
-	if e.latest != "" {
-		switch other := o.latest[e.latest]; {
-		case other == nil:
-			if !e.stale {
-				o.latest[e.latest] = e
-			}
-		case other.id.Compare(e.id) > 0:
-			e.stale = true
-		case other != e:
-			other.stale = true
-			o.latest[e.latest] = e
-		}
-	}
 }
 
 // read looks at the database and merges what it found into memory: look runs in a

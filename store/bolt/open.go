@@ -134,12 +134,16 @@ func (s *Store) start() error {
 		return err
 	}
 	logDir := filepath.Join(s.dir, logName)
-	if has, err := hasSegments(logDir); err != nil || known > 0 && !has {
-		return errors.Join(err, fmt.Errorf("%w: %s has no log, but the database %s has seen one up to record %d: what was accepted last may be in it",
-			outbox.ErrMismatch, logDir, s.db.Path(), known))
+	has, err := hasSegments(logDir)
+	if err != nil {
+		return fmt.Errorf("bolt: open: %w", err)
+	}
+	if known > 0 && !has {
+		return fmt.Errorf("%w: %s has no log, but the database %s has seen one up to record %d: what was accepted last may be in it",
+			outbox.ErrMismatch, logDir, s.db.Path(), known)
 	}
 	s.log, err = wal.Open(logDir, wal.Options{
-		Store: uuid, SegmentBytes: s.opts.segmentBytes, Logger: s.opts.logger, OnDurable: s.durable, OnFailed: s.dropped,
+		Store: uuid, SegmentBytes: s.opts.segmentBytes, Logger: s.opts.logger, OnDurable: s.onDurable, OnFailed: s.onFailed,
 	})
 	if err != nil {
 		return s.translate(err)

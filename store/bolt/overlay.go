@@ -23,9 +23,8 @@ type overlay struct {
 	oldest, newest *entry // the dirty list, in the order of dirtyAt
 	dirty          int
 
-	floor    place // where in the due bucket the next refill begins
-	hasKeys  bool  // the database may hold tasks with a key,
-	hasSoles bool  // with Unique or LatestOnly
+	floor   place // where in the due bucket the next refill begins
+	hasKeys bool  // the database may hold tasks with a key
 }
 
 func newOverlay() overlay {
@@ -112,6 +111,26 @@ func (o *overlay) reserve(e *entry) {
 	}
 	if e.latest != "" {
 		o.latest[e.latest] = e
+	}
+}
+
+// holdIfNewest makes e the holder of its keys unless memory has a newer one.
+func (o *overlay) holdIfNewest(e *entry) {
+	if e.unique != "" && o.unique[e.unique] == nil {
+		o.unique[e.unique] = e
+	}
+	if e.latest != "" {
+		switch other := o.latest[e.latest]; {
+		case other == nil:
+			if !e.stale {
+				o.latest[e.latest] = e
+			}
+		case other.id.Compare(e.id) > 0:
+			e.stale = true
+		case other != e:
+			other.stale = true
+			o.latest[e.latest] = e
+		}
 	}
 }
 
@@ -236,7 +255,7 @@ func (o *overlay) evict(e *entry) {
 	o.leave(e)
 	e.lane = nil
 	o.forget(e)
-	o.look(place{e.homeDue, e.id})
+	o.look(place{e.homeWhen, e.id})
 	switch {
 	case l == nil:
 	case len(l.waiting) == 0 && l.busy == nil && l.left == 0:

@@ -37,8 +37,6 @@ func (s *Store) recover(ctx context.Context) error {
 		}
 		k, _ := r.b.keys.Cursor().First()
 		s.overlay.hasKeys = k != nil
-		k, _ = r.b.sole.Cursor().First()
-		s.overlay.hasSoles = k != nil
 		return r.replay()
 	})
 	if err != nil {
@@ -76,7 +74,7 @@ func (s *Store) revive(e *entry) {
 	case e.gone, e.state == outbox.Dead:
 		s.overlay.keepLane(e)
 	default:
-		s.overlay.reserveLoaded(e)
+		s.overlay.holdIfNewest(e)
 		s.overlay.enter(e)
 	}
 }

@@ -88,7 +88,7 @@ func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*en
 		return nil
 	})
 	if err != nil || changed == 0 {
-		return 0, refused, err
+		return changed, refused, err // those that came before the error take effect all the same
 	}
 	return changed, refused, s.log.Wait(ctx, pos)
 }

@@ -39,6 +39,11 @@ func (s *Store) settle(outcomes []outbox.Outcome) (lost int, err error) {
 	if err := s.usable(); err != nil {
 		return 0, err
 	}
+	for i := range outcomes {
+		if v := outcomes[i].Verdict; v < outbox.Done || v > outbox.Bury {
+			return 0, fmt.Errorf("bolt: settle %s: verdict %d: %w", outcomes[i].ID, v, outbox.ErrInvalid)
+		}
+	}
 	now := s.clock.now()
 	list := make([]decided, 0, len(outcomes))
 	released := false

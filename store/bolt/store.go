@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
@@ -25,8 +24,8 @@ type Store struct {
 	clock clock
 
 	// claiming is held throughout Claim, so that one refill runs at a time, flushing
-	// throughout a checkpoint. Lock order: one of them, then a bbolt transaction, then
-	// mu, then the log's own.
+	// throughout a checkpoint and whatever else changes which files the log has. Lock
+	// order: claiming, flushing, a bbolt transaction, mu, the log's own.
 	claiming sync.Mutex
 	flushing sync.Mutex
 
@@ -43,7 +42,7 @@ type Store struct {
 	coming     ledger                 // what settled but not yet durable records will do, for Stats
 	retrying   int                    // settled retries that are not durable yet,
 	retryDue   int64                  // and when the first of them is due
-	generation uint64                 // counts commits to the database, so that readers see that one came between
+	generation uint64                 // changes with every commit to the database, so that readers see that one came between
 	groups     map[outbox.ID]*txGroup // of transactions whose end is not known
 	lastToken  uint64
 	room       chan struct{} // closed and replaced whenever a checkpoint has made room
@@ -75,7 +74,7 @@ type change struct {
 	e        *entry // nil only in recovery: nothing is left of it
 	replaced *entry // create: the waiting task whose LatestOnly key it takes over,
 	outdated *entry // or the one in flight
-	op       *op    // every kind but create
+	op       *op    // not of a create at run time
 }
 
 // usable returns why the store cannot be used, or nil. mu is held.
@@ -111,7 +110,7 @@ func (s *Store) madeRoomLocked() {
 }
 
 // translate turns an error of the log into the outbox's words. An error of the
-// disk poisons the store.
+// disk poisons the store, so mu must not be held.
 func (s *Store) translate(err error) error {
 	switch {
 	case err == nil:
@@ -139,7 +138,7 @@ func (s *Store) translate(err error) error {
 // isNoSpace reports whether a commit failed for want of room, which leaves the
 // database as it was; anything else leaves open what is on the disk (R31).
 func isNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, bolterrors.ErrMaxSizeReached)
+	return wal.IsFull(err) || errors.Is(err, bolterrors.ErrMaxSizeReached)
 }
 
 // Notify implements [outbox.Notifier].

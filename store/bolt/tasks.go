@@ -51,20 +51,19 @@ type listing struct {
 	filter outbox.Filter
 	memory []outbox.ID // what was in memory when the listing began and is above after
 	begun  bool
-	after  outbox.ID
-	done   bool
+	after  outbox.ID // all up to it was listed; maxID at the end
 }
 
-// found is a task of the database that may be on the page.
-type found struct {
+// candidate is a task that may be on the page.
+type candidate struct {
 	id    outbox.ID
-	value []byte // valid while the transaction lasts
+	value []byte // of the database, while the transaction lasts; nil if only memory has it
 	home  home
 }
 
 // next returns the tasks of the next page, nil at the end.
 func (l *listing) next(ctx context.Context) ([]outbox.Task, error) {
-	if l.done {
+	if l.after == maxID {
 		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -75,7 +74,7 @@ func (l *listing) next(ctx context.Context) ([]outbox.Task, error) {
 	}
 	page := []outbox.Task{}
 	var b buckets
-	var candidates []found
+	var candidates []candidate
 	var end outbox.ID
 	err := l.s.read(func(tx *bbolt.Tx) (err error) {
 		if b, err = openBuckets(tx); err != nil {
@@ -91,7 +90,7 @@ func (l *listing) next(ctx context.Context) ([]outbox.Task, error) {
 	if err != nil {
 		return nil, l.s.translate(err)
 	}
-	l.after, l.done = end, end == maxID
+	l.after = end
 	return page, nil
 }
 
@@ -117,8 +116,8 @@ func (l *listing) begin(ctx context.Context) error {
 }
 
 // scan reads places behind after, and says up to which ID it has seen them all.
-func (l *listing) scan(b buckets) ([]found, outbox.ID) {
-	var all []found
+func (l *listing) scan(b buckets) ([]candidate, outbox.ID) {
+	var all []candidate
 	end := maxID
 	for _, one := range [...]struct {
 		bucket *bbolt.Bucket
@@ -143,7 +142,7 @@ func (l *listing) scan(b buckets) ([]found, outbox.ID) {
 			if n++; n > pageSize {
 				break
 			}
-			all = append(all, found{outbox.ID(k), v, one.home})
+			all = append(all, candidate{outbox.ID(k), v, one.home})
 		}
 		if k != nil {
 			if last := all[len(all)-1].id; last.Compare(end) < 0 {
@@ -159,8 +158,8 @@ func (l *listing) scan(b buckets) ([]found, outbox.ID) {
 
 // merge puts the page together: memory knows better than the database. mu is
 // held.
-func (l *listing) merge(b buckets, candidates []found, end outbox.ID) ([]outbox.Task, error) {
-	var order []found
+func (l *listing) merge(b buckets, candidates []candidate, end outbox.ID) ([]outbox.Task, error) {
+	var order []candidate
 	for _, c := range candidates {
 		if c.id.Compare(end) <= 0 {
 			order = append(order, c)
@@ -168,12 +167,12 @@ func (l *listing) merge(b buckets, candidates []found, end outbox.ID) ([]outbox.
 	}
 	n := 0
 	for ; n < len(l.memory) && l.memory[n].Compare(end) <= 0; n++ {
-		order = append(order, found{id: l.memory[n]})
+		order = append(order, candidate{id: l.memory[n]})
 	}
 	l.memory = l.memory[n:]
 	// A task may be there twice, from memory and from the database.
-	slices.SortStableFunc(order, func(a, b found) int { return a.id.Compare(b.id) })
-	order = slices.CompactFunc(order, func(a, b found) bool { return a.id == b.id })
+	slices.SortStableFunc(order, func(a, b candidate) int { return a.id.Compare(b.id) })
+	order = slices.CompactFunc(order, func(a, b candidate) bool { return a.id == b.id })
 	page := make([]outbox.Task, 0, len(order))
 	for _, f := range order {
 		t, ok, err := l.one(b, f)
@@ -189,7 +188,7 @@ func (l *listing) merge(b buckets, candidates []found, end outbox.ID) ([]outbox.
 
 // one decodes a task from memory, or from the database if memory does not have
 // it.
-func (l *listing) one(b buckets, f found) (t outbox.Task, ok bool, err error) {
+func (l *listing) one(b buckets, f candidate) (t outbox.Task, ok bool, err error) {
 	if e := l.s.overlay.entries[f.id]; e != nil {
 		if e.gone || e.phase == queued {
 			return t, false, nil

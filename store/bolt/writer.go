@@ -18,7 +18,7 @@ type item struct {
 	gone      bool
 	reason    outbox.Reason
 	home      home
-	homeDue   int64
+	homeWhen  int64
 	rewritten bool
 	dirty     bool
 }
@@ -26,7 +26,7 @@ type item struct {
 func (e *entry) snapshot() item {
 	return item{
 		e: e, changes: e.changes, header: e.header, raw: e.raw, sched: e.sched, state: e.state, gone: e.gone,
-		reason: e.reason, home: e.home, homeDue: e.homeDue, rewritten: e.rewritten, dirty: e.dirtyAt != 0,
+		reason: e.reason, home: e.home, homeWhen: e.homeWhen, rewritten: e.rewritten, dirty: e.dirtyAt != 0,
 	}
 }
 
@@ -95,8 +95,8 @@ func (w *writer) putWaiting(it item) error {
 		}
 	}
 	when := firstLook(it.sched.due, it.header.expires)
-	if !fresh && it.homeDue != when {
-		if err := w.b.due.Delete(place{it.homeDue, h.id}.key()); err != nil {
+	if !fresh && it.homeWhen != when {
+		if err := w.b.due.Delete(place{it.homeWhen, h.id}.key()); err != nil {
 			return err
 		}
 	}
@@ -122,7 +122,7 @@ func (w *writer) removeWaiting(it item) error {
 	if err := w.b.retries.Delete(id); err != nil {
 		return err
 	}
-	if err := w.b.due.Delete(place{it.homeDue, h.id}.key()); err != nil {
+	if err := w.b.due.Delete(place{it.homeWhen, h.id}.key()); err != nil {
 		return err
 	}
 	if h.key != "" {
