@@ -6,8 +6,8 @@
 //	for record, err := range log.Replay(from) { … }   // after a restart
 //	err = log.Trim(before)                            // these are safe elsewhere now
 //
-// R1 … R46 in comments are rules for durable software and P1 … P12 the promises of goutbox; both are numbered in the
-// project's design papers.
+// R1 … R46 in comments are rules for durable software, listed in docs/durability.md, and P1 … P12 the promises of
+// goutbox, in README.md.
 //
 // # The way of a record
 //
