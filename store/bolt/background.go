@@ -23,7 +23,7 @@ func (s *Store) syncer() {
 			return
 		case <-time.After(s.opts.ackSync):
 		}
-		_ = s.translate(s.log.Sync(context.Background())) // a failure poisons the store, and every caller is told
+		_ = s.translate(s.syncLog(context.Background())) // a failure poisons the store, and every caller is told
 	}
 }
 

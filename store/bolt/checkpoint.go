@@ -28,7 +28,7 @@ type snapshot struct {
 func (s *Store) flush(ctx context.Context) error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
-	if err := s.log.Sync(ctx); err != nil {
+	if err := s.syncLog(ctx); err != nil {
 		return s.translate(err)
 	}
 	snap := s.takeSnapshot()
@@ -46,8 +46,9 @@ func (s *Store) flush(ctx context.Context) error {
 	return s.trim(snap.pos + 1)
 }
 
-// takeSnapshot copies what has to be written, and what can then leave memory, in
-// the order of IDs.
+// takeSnapshot copies what has to be written, and what can then leave memory: first
+// what waits no longer, so that the keys that it held are free for what does; each
+// in the order of IDs.
 func (s *Store) takeSnapshot() *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,10 +62,20 @@ func (s *Store) takeSnapshot() *snapshot {
 		if e.dirtyAt == 0 && e.home == homeNone {
 			continue // not durable yet
 		}
-		snap.items = append(snap.items, e.snapshot())
+		it := e.snapshot()
+		it.holder = e.unique != "" && s.overlay.unique[e.unique] == e || e.latest != "" && s.overlay.latest[e.latest] == e
+		snap.items = append(snap.items, it)
 		e.flushing = true
 	}
-	slices.SortFunc(snap.items, func(a, b item) int { return a.header.id.Compare(b.header.id) })
+	slices.SortFunc(snap.items, func(a, b item) int {
+		if x, y := a.target() == homeTasks, b.target() == homeTasks; x != y {
+			if y {
+				return -1
+			}
+			return 1
+		}
+		return a.header.id.Compare(b.header.id)
+	})
 	return snap
 }
 

@@ -31,7 +31,7 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 			need, err = c.refill(ctx)
 		case need == needSync && !synced:
 			synced = true
-			if err = s.log.Sync(ctx); err == nil {
+			if err = s.syncLog(ctx); err == nil {
 				continue
 			}
 		}

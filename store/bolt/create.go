@@ -26,6 +26,11 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	if len(tasks) == 0 {
 		return nil
 	}
+	for i := range tasks {
+		if t := &tasks[i]; max(len(t.Key), len(t.Unique), len(t.LatestOnly)) > outbox.MaxKeyBytes {
+			return fmt.Errorf("%w: a key of %q has more than %d bytes", outbox.ErrTooLarge, t.Name, outbox.MaxKeyBytes)
+		}
+	}
 	entries, records := encode(tasks)
 	if tx := outbox.TxFrom(ctx); tx != nil {
 		return s.createInTx(tx, tasks, entries)
@@ -115,6 +120,7 @@ func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (
 				c.outdated = e.prior
 			}
 			s.inbox = append(s.inbox, c)
+			delete(s.groups, e.id) // of a transaction that was rolled back
 			if r := replaced[i]; r != nil && r.phase == idle {
 				s.overlay.keepLane(r)
 				s.overlay.depart(r)

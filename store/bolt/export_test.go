@@ -15,7 +15,7 @@ func (s *Store) Flush() error { return s.flush(context.Background()) }
 func (s *Store) Lighten() error { return s.lighten(context.Background()) }
 
 // Sync makes all settles durable, as the background would.
-func (s *Store) Sync() error { return s.log.Sync(context.Background()) }
+func (s *Store) Sync() error { return s.syncLog(context.Background()) }
 
 // InMemory returns how many tasks the overlay holds.
 func (s *Store) InMemory() int {

@@ -190,8 +190,12 @@ func (r *recovery) find(id outbox.ID) (*entry, error) {
 		return e, nil
 	}
 	l, err := load(r.b, id)
-	if l == nil || err != nil {
-		return nil, err
+	if err != nil { // one bad value does not keep the others from being delivered (P11)
+		r.s.opts.logger.Error("outbox: stored task passed over", "store", r.s.dir, "error", err)
+		return nil, nil
+	}
+	if l == nil {
+		return nil, nil
 	}
 	return r.s.admitLoaded(l), nil
 }

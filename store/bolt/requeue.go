@@ -38,7 +38,7 @@ func (s *Store) change(ctx context.Context, what string, ids []outbox.ID, decide
 		return 0, fmt.Errorf("bolt: %s: %w", what, err)
 	}
 	// What was settled before this call shall be seen by it.
-	if err := s.log.Sync(ctx); err != nil {
+	if err := s.syncLog(ctx); err != nil {
 		return 0, s.translate(err)
 	}
 	changed := 0
@@ -62,7 +62,7 @@ func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*en
 	var pos wal.Position
 	err = s.read(func(tx *bbolt.Tx) error {
 		var err error
-		found, err = loadForChange(tx, ids)
+		found, err = loadForChange(tx, ids, s.headersOf(ids))
 		return err
 	}, func() error {
 		for _, l := range found {
@@ -93,14 +93,26 @@ func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*en
 	return changed, refused, s.log.Wait(ctx, pos)
 }
 
-// loadForChange reads tasks, and whoever holds their keys.
-func loadForChange(tx *bbolt.Tx, ids []outbox.ID) ([]*loaded, error) {
+// headersOf returns what memory knows of tasks, as entries that are good for
+// loadHolders only.
+func (s *Store) headersOf(ids []outbox.ID) (entries []*entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if e := s.overlay.entries[id]; e != nil {
+			entries = append(entries, &entry{header: e.header})
+		}
+	}
+	return entries
+}
+
+// loadForChange reads tasks, and whoever holds their keys and those of the entries.
+func loadForChange(tx *bbolt.Tx, ids []outbox.ID, entries []*entry) ([]*loaded, error) {
 	b, err := openBuckets(tx)
 	if err != nil {
 		return nil, err
 	}
 	var found []*loaded
-	var entries []*entry
 	for _, id := range ids {
 		l, err := load(b, id)
 		if err != nil {

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -133,6 +134,15 @@ func (s *Store) translate(err error) error {
 		}
 	}
 	return err
+}
+
+// syncLog makes durable what is queued in the log. Records that found no room are no
+// concern of the caller: whoever queued them was told, and they were taken back.
+func (s *Store) syncLog(ctx context.Context) error {
+	if err := s.log.Sync(ctx); err != nil && !errors.Is(err, wal.ErrNoSpace) {
+		return err
+	}
+	return nil
 }
 
 // isNoSpace reports whether a commit failed for want of room, which leaves the

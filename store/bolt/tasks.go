@@ -101,7 +101,7 @@ func (l *listing) begin(ctx context.Context) error {
 		return nil
 	}
 	l.begun = true
-	if err := l.s.log.Sync(ctx); err != nil {
+	if err := l.s.syncLog(ctx); err != nil {
 		return l.s.translate(err)
 	}
 	l.s.mu.Lock()

@@ -126,6 +126,9 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen int64) error {
 	w := newWriter(b)
 	for _, e := range entries {
+		if err := w.outdate(e.latest); err != nil {
+			return err
+		}
 		if err := w.put(e.snapshot()); err != nil {
 			return err
 		}
@@ -144,11 +147,12 @@ func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen in
 // transaction see. mu is held; the transaction is the only writer, and what it
 // reads here is little.
 func (s *Store) checkKeysInTx(b buckets, entries []*entry) error {
-	own := map[string]bool{}
+	own, ids := map[string]bool{}, map[outbox.ID]bool{}
 	for _, e := range entries {
-		if e.id != (outbox.ID{}) && (s.overlay.entries[e.id] != nil || b.tasks.Get(e.id[:]) != nil || b.dead.Get(e.id[:]) != nil) {
+		if e.id != (outbox.ID{}) && (ids[e.id] || s.overlay.entries[e.id] != nil || b.tasks.Get(e.id[:]) != nil || b.dead.Get(e.id[:]) != nil) {
 			return fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
 		}
+		ids[e.id] = true
 		if e.unique == "" {
 			continue
 		}
@@ -183,11 +187,23 @@ func (s *Store) commitGroup(g *txGroup) {
 		}
 		if it.latest != "" {
 			if older := o.latest[it.latest]; older != nil && older.id.Compare(it.id) < 0 {
-				older.stale, older.sched.stale = true, true
+				s.outdateLocked(older)
 			}
 		}
 	}
 	s.announceLocked()
+}
+
+// outdateLocked drops a task in memory whose LatestOnly key was taken over in a
+// transaction, or has it dropped should it come back from its publisher. The record
+// comes before any that the new task will have, so no crash can bring the old one
+// back after the new one is gone. mu is held.
+func (s *Store) outdateLocked(e *entry) {
+	e.stale, e.sched.stale = true, true
+	if e.phase == idle && e.state == outbox.Waiting && !e.gone {
+		// On an error the task is dropped when it is claimed.
+		_ = s.recordLocked([]decided{{e, &op{kind: opDrop, id: e.id, drop: dropCoalesced}}})
+	}
 }
 
 // reconcile finds out what became of the groups of earlier transactions: a later

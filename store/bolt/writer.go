@@ -21,6 +21,7 @@ type item struct {
 	homeWhen  int64
 	rewritten bool
 	dirty     bool
+	holder    bool // of its Unique or LatestOnly key, as memory knows
 }
 
 func (e *entry) snapshot() item {
@@ -100,7 +101,7 @@ func (w *writer) putWaiting(it item) error {
 			return err
 		}
 	}
-	if err := w.hold(h); err != nil {
+	if err := w.hold(h, it.holder); err != nil {
 		return err
 	}
 	if h.key == "" {
@@ -152,16 +153,37 @@ func (h *header) places() (p [][]byte) {
 	return p
 }
 
-// hold makes the task the holder of its keys, unless a newer one is.
-func (w *writer) hold(h *header) error {
+// hold makes the task the holder of its keys: if memory knows that it is, or unless
+// a newer one is.
+func (w *writer) hold(h *header, known bool) error {
 	for _, place := range h.places() {
-		if string(w.b.sole.Get(place)) < string(h.id[:]) {
+		if known || string(w.b.sole.Get(place)) < string(h.id[:]) {
 			if err := w.b.sole.Put(place, h.id[:]); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// outdate marks the holder of a LatestOnly key, if the database has one, as replaced
+// by a task that is about to be put: should that be gone one day, the old one must
+// not pass for new.
+func (w *writer) outdate(latest string) error {
+	if latest == "" {
+		return nil
+	}
+	v := w.b.sole.Get(latestPlace(latest))
+	if len(v) != len(outbox.ID{}) {
+		return nil
+	}
+	id := outbox.ID(v)
+	l, err := load(w.b, id)
+	if err != nil || l == nil || l.home != homeTasks {
+		return err
+	}
+	l.sched.stale = true
+	return w.b.retries.Put(id[:], withCRC(id[:], appendSchedule(nil, &l.sched)))
 }
 
 func (w *writer) list(p place) error {
