@@ -1,0 +1,13 @@
+module github.com/goutbox/goutbox/cmd/bench
+
+go 1.25.0
+
+require github.com/goutbox/goutbox v0.0.0
+
+require (
+	github.com/oklog/ulid/v2 v2.1.2 // indirect
+	go.etcd.io/bbolt v1.5.0 // indirect
+	golang.org/x/sys v0.45.0 // indirect
+)
+
+replace github.com/goutbox/goutbox => ../..

@@ -1,0 +1,80 @@
+package subject
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/goutbox/goutbox/outbox"
+)
+
+// eventName is that of every event here.
+const eventName = "bench.event"
+
+// logger shows what the library warns of, and nothing below that.
+var logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+
+// outboxQueue is an outbox on a store, with default options: what a user of goutbox
+// calls.
+type outboxQueue struct {
+	store outbox.Store
+	*outbox.Outbox
+}
+
+func newOutboxQueue(store outbox.Store) *outboxQueue {
+	return &outboxQueue{store, outbox.New(store, outbox.WithLogger(logger))}
+}
+
+func (q *outboxQueue) Enqueue(ctx context.Context, payload []byte) error {
+	_, err := q.Outbox.Enqueue(ctx, eventName, payload)
+	return err
+}
+
+func (q *outboxQueue) EnqueueBatch(ctx context.Context, payloads [][]byte) error {
+	events := make([]outbox.Event, len(payloads))
+	for i, p := range payloads {
+		events[i] = outbox.Event{Name: eventName, Payload: p}
+	}
+	_, err := q.Outbox.EnqueueBatch(ctx, events)
+	return err
+}
+
+func (q *outboxQueue) Consume(ctx context.Context, publish func([]byte)) error {
+	return q.Start(ctx, publisher(publish))
+}
+
+func (q *outboxQueue) Drain(ctx context.Context, publish func([]byte)) error {
+	done, err := q.Outbox.Drain(ctx, publisher(publish))
+	if err == nil && done.Waiting > 0 {
+		err = fmt.Errorf("drain has left %d events", done.Waiting)
+	}
+	return err
+}
+
+func publisher(publish func([]byte)) outbox.Publisher {
+	return func(_ context.Context, e outbox.Event) error {
+		publish(e.Payload)
+		return nil
+	}
+}
+
+func (q *outboxQueue) List(ctx context.Context, f func([]byte)) error {
+	for task, err := range q.Tasks(ctx, outbox.Filter{States: []outbox.State{outbox.Waiting, outbox.InFlight}}) {
+		if err != nil {
+			return err
+		}
+		f(task.Payload)
+	}
+	return nil
+}
+
+func (q *outboxQueue) Counts(ctx context.Context) (Counts, error) {
+	st, err := q.Stats(ctx)
+	return Counts{
+		Waiting: st.Pending + st.InFlight, Lost: st.Dead + st.Dropped,
+		Syncs: st.Syncs, Records: st.SyncedRecords, Bytes: st.BytesWritten, Checkpoints: st.Checkpoints,
+	}, err
+}
+
+func (q *outboxQueue) Close() error { return q.store.Close() }

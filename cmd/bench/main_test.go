@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goutbox/goutbox/cmd/bench/internal/subject"
+)
+
+// bench runs the program in a folder of its own, and fails the test if it leaves
+// anything there.
+func bench(t *testing.T, ctx context.Context, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	status = run(ctx, append([]string{"-dir", dir, "-allow-tmpfs"}, args...), &out, &errs)
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind in the folder: %v %v", left, err)
+	}
+	return status, out.String(), errs.String()
+}
+
+func TestRun_EveryWorkloadOnEveryStore(t *testing.T) {
+	status, stdout, stderr := bench(t, t.Context(), "-stores", "bolt,mem", "-duration", "50ms", "-rounds", "1", "-n", "3000", "-producers", "1,16", "-o", "json")
+	if status != 0 {
+		t.Fatalf("exit status %d\n%s", status, stderr)
+	}
+	var doc struct {
+		Machine struct {
+			FileSystem string `json:"file_system"`
+		}
+		Results []struct {
+			Workload, Store string
+			Producers       int
+			Figures         map[string]struct{ Median, Min, Max float64 }
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if want := 2 * (2 + 1 + 2 + 1); len(doc.Results) != want {
+		t.Errorf("%d results, want %d", len(doc.Results), want)
+	}
+	for _, r := range doc.Results {
+		if f := r.Figures["events_per_second"]; f.Median <= 0 || f.Min > f.Median || f.Median > f.Max {
+			t.Errorf("%s %s %d: events/s %+v", r.Workload, r.Store, r.Producers, f)
+		}
+		if _, ok := r.Figures["ratio_to_ceiling"]; ok != (r.Store == "bolt" && r.Workload != "drain") {
+			t.Errorf("%s %s: compared with the ceiling: %v", r.Workload, r.Store, ok)
+		}
+	}
+	if n := strings.Count(stderr, "\n"); n != len(doc.Results) {
+		t.Errorf("%d lines of progress, want one for each of %d measurements:\n%s", n, len(doc.Results), stderr)
+	}
+}
+
+func TestRun_Outputs(t *testing.T) {
+	for output, want := range map[string][]string{
+		"table": {"machine: ", "go: go", "disk: ", "note: FEWER THAN 3 ROUNDS", "batch: one producer", "of ceiling", "checked: all"},
+		"bench": {"Unit events_per_second better=higher", "BenchmarkBatch/store=bolt/producers=1 "},
+	} {
+		status, stdout, stderr := bench(t, t.Context(), "-workloads", "batch", "-duration", "20ms", "-rounds", "2", "-o", output)
+		if status != 0 {
+			t.Fatalf("exit status %d\n%s", status, stderr)
+		}
+		for _, s := range want {
+			if !strings.Contains(stdout, s) {
+				t.Errorf("-o %s prints no %q:\n%s", output, s, stdout)
+			}
+		}
+	}
+}
+
+// forgetful loses, doubles or damages the seventh event.
+type forgetful struct {
+	subject.Queue
+	n    int
+	harm func(payload []byte, keep func([]byte) error) error
+}
+
+func (f *forgetful) Enqueue(ctx context.Context, payload []byte) error {
+	keep := func(b []byte) error { return f.Queue.Enqueue(ctx, b) }
+	if f.n++; f.n == 7 {
+		return f.harm(payload, keep)
+	}
+	return keep(payload)
+}
+
+func TestRun_FailsWhenAnAcknowledgedEventIsNotThere(t *testing.T) {
+	for want, harm := range map[string]func([]byte, func([]byte) error) error{
+		"1 acknowledged events are missing": func([]byte, func([]byte) error) error { return nil },
+		"1 events are there twice": func(b []byte, keep func([]byte) error) error {
+			_ = keep(b)
+			return keep(b)
+		},
+		"is damaged": func(b []byte, keep func([]byte) error) error {
+			b[len(b)-1] ^= 1
+			return keep(b)
+		},
+	} {
+		old := subjects
+		subjects = []subject.Subject{{Name: "forgetful", Open: func(dir string) (subject.Queue, error) {
+			q, err := subject.Mem.Open(dir)
+			return &forgetful{Queue: q, harm: harm}, err
+		}}}
+		for _, workload := range []string{"enqueue", "pipeline"} {
+			status, _, stderr := bench(t, t.Context(), "-workloads", workload, "-producers", "1", "-duration", "10ms", "-rounds", "1")
+			if status != exitFailed || !strings.Contains(stderr, want) {
+				t.Errorf("%s: exit status %d, and no %q in:\n%s", workload, status, want, stderr)
+			}
+		}
+		subjects = old
+	}
+}
+
+func TestRun_InterruptCleansUp(t *testing.T) {
+	for _, workload := range []string{"enqueue", "batch", "pipeline", "drain"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+		start := time.Now()
+		status, _, stderr := bench(t, ctx, "-workloads", workload, "-duration", "1h", "-n", "100000000")
+		cancel()
+		if status != exitInterrupted || !strings.Contains(stderr, "interrupted") {
+			t.Errorf("%s: exit status %d\n%s", workload, status, stderr)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: took %s to end", workload, took)
+		}
+	}
+}
+
+func TestRun_UsageErrors(t *testing.T) {
+	file := t.TempDir() + "/file"
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, want string }{
+		{"-nonsense", "-nonsense"},
+		{"extra", `unexpected argument "extra"`},
+		{"-workloads enqueue,dequeue", `"dequeue" is none of enqueue,batch,pipeline,drain`},
+		{"-stores sqlite", `"sqlite" is none of bolt,mem`},
+		{"-producers 1,0", `-producers: "0"`},
+		{"-producers 1,,2", `-producers: ""`},
+		{"-size 27", "-size: 27"},
+		{"-size 16777217", "-size: 16777217"},
+		{"-size 16777216", "-size: enqueue would write"},
+		{"-duration 1us", "-duration: 1µs"},
+		{"-duration soon", `"soon"`},
+		{"-rounds 0", "-rounds: 0"},
+		{"-n 0", "-n: 0"},
+		{"-o xml", `-o: "xml"`},
+		{"-quick -full", "-quick and -full"},
+		{"-dir " + file, "is a file"},
+		{"-dir " + file + "/below", "-dir: "},
+		{"-dir /does/not/exist", "no such file"},
+		{"-dir . -cpuprofile /does/not/exist/p", "-cpuprofile: "},
+	} {
+		var stdout, stderr bytes.Buffer
+		status := run(t.Context(), strings.Fields(c.args), &stdout, &stderr)
+		if status != exitUsage || !strings.Contains(stderr.String(), c.want) || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s: exit status %d, want one line with %q, got:\n%s", c.args, status, c.want, stderr.String())
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, c := range []struct {
+		args     string
+		duration time.Duration
+		n        int
+		every    bool
+	}{
+		{"", quickDuration, quickEvents, false},
+		{"-quick", quickDuration, quickEvents, false},
+		{"-full", fullDuration, fullEvents, true},
+		{"-full -n 5 -duration 1s", time.Second, 5, true},
+		{"-producers 8", quickDuration, quickEvents, true},
+	} {
+		got, err := parse(strings.Fields(c.args), new(bytes.Buffer))
+		if err != nil || got.Duration != c.duration || got.Events != c.n || got.Every != c.every {
+			t.Errorf("%q: %+v %v", c.args, got, err)
+		}
+	}
+}
+
+func TestRun_HelpListsTheFlags(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if status := run(t.Context(), []string{"-help"}, &stdout, &stderr); status != 0 || !strings.Contains(stdout.String(), "-workloads") {
+		t.Errorf("exit status %d\n%s%s", status, stdout.String(), stderr.String())
+	}
+}
