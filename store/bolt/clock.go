@@ -16,9 +16,8 @@ type clock struct {
 }
 
 // newClock starts a clock that shows at least seen, in Unix nanoseconds.
-func newClock(seen int64) clock {
-	now := time.Now()
-	return clock{start: now, base: max(now.UnixNano(), seen)}
+func newClock(wall time.Time, seen int64) clock {
+	return clock{start: time.Now(), base: max(wall.UnixNano(), seen)}
 }
 
 // now returns the time in Unix nanoseconds.

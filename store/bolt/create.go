@@ -137,7 +137,7 @@ func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (
 
 // date assigns IDs and times. mu is held, so both rise from call to call (P4).
 func (s *Store) date(tasks []outbox.Task, entries []*entry) {
-	created, now := time.Now().UnixNano(), s.clock.now()
+	created, now := s.opts.wallClock().UnixNano(), s.clock.now()
 	for i, e := range entries {
 		if tasks[i].ID == (outbox.ID{}) {
 			e.id = s.ids.next(uint64(max(created, 0)) / uint64(time.Millisecond))

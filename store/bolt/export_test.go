@@ -1,6 +1,28 @@
 package bolt
 
-import "context"
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/goutbox/goutbox/wal"
+)
+
+// WithWallClock replaces the wall clock. The monotonic clock stays the machine's.
+func WithWallClock(now func() time.Time) Option {
+	return func(o *options) { o.wallClock = now }
+}
+
+// WithOpenFile replaces how the database's file is opened, so that a test can get at
+// its descriptor.
+func WithOpenFile(open func(name string, flag int, perm os.FileMode) (*os.File, error)) Option {
+	return func(o *options) { o.openFile = open }
+}
+
+// WithLogFS replaces the file system of the log.
+func WithLogFS(fs wal.FS) Option {
+	return func(o *options) { o.logFS = fs }
+}
 
 // WithOverlay sets the overlay's bounds, so that a few tasks are enough to see what
 // a checkpoint does, and what waiting for one.

@@ -42,8 +42,8 @@ func Open(dir string, opts ...Option) (*Store, error) {
 	}
 	s.owned = true
 	path := filepath.Join(dir, databaseName)
-	if err = ensureDatabase(dir, path); err == nil {
-		s.db, err = openDatabase(path)
+	if err = s.opts.ensureDatabase(dir, path); err == nil {
+		s.db, err = s.opts.openDatabase(path)
 	}
 	if err == nil {
 		err = s.start()
@@ -144,6 +144,7 @@ func (s *Store) start() error {
 	}
 	s.log, err = wal.Open(logDir, wal.Options{
 		Store: uuid, SegmentBytes: s.opts.segmentBytes, Logger: s.opts.logger, OnDurable: s.onDurable, OnFailed: s.onFailed,
+		FS: s.opts.logFS,
 	})
 	if err != nil {
 		return s.translate(err)
@@ -158,7 +159,7 @@ func (s *Store) start() error {
 
 // ensureDatabase creates a store's database under another name and renames it when
 // it is complete: bbolt's own first write is not safe against a power cut (R3).
-func ensureDatabase(dir, path string) error {
+func (o *options) ensureDatabase(dir, path string) error {
 	tmp := path + tmpSuffix
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("bolt: open: %w", err)
@@ -169,7 +170,7 @@ func ensureDatabase(dir, path string) error {
 	if err := noLogWithoutDatabase(dir, path); err != nil {
 		return err
 	}
-	db, err := openDatabase(tmp)
+	db, err := o.openDatabase(tmp)
 	if err != nil {
 		return err
 	}
@@ -214,10 +215,10 @@ func hasSegments(logDir string) (bool, error) {
 // openDatabase opens or creates a bbolt file. The freelist is a hash map, so that a
 // large free space after a backlog does not slow each commit down, and is synced,
 // so that opening needs no scan (R33).
-func openDatabase(path string) (db *bbolt.DB, err error) {
+func (o *options) openDatabase(path string) (db *bbolt.DB, err error) {
 	defer contain(&err, path)
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMap,
+		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMap, OpenFile: o.openFile,
 	})
 	switch {
 	case err == nil:

@@ -2,7 +2,10 @@ package bolt
 
 import (
 	"log/slog"
+	"os"
 	"time"
+
+	"github.com/goutbox/goutbox/wal"
 )
 
 // Option sets one property of a store that is opened. Zero and negative values
@@ -15,6 +18,11 @@ type options struct {
 	segmentBytes int64
 	softEntries  int
 	hardEntries  int
+
+	// For tests: where time and files come from. The zero values are the machine's own.
+	wallClock func() time.Time
+	openFile  func(name string, flag int, perm os.FileMode) (*os.File, error) // of the database
+	logFS     wal.FS
 }
 
 // Defaults of the options, and bounds that are not options. The overlay's bounds
@@ -43,6 +51,7 @@ func buildOptions(opts []Option) options {
 		segmentBytes: defaultSegmentBytes,
 		softEntries:  softEntries,
 		hardEntries:  2 * softEntries,
+		wallClock:    time.Now,
 	}
 	for _, opt := range opts {
 		opt(&o)

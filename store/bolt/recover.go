@@ -44,7 +44,7 @@ func (s *Store) recover(ctx context.Context) error {
 	}
 	s.base, s.checkpoint = r.state.ledger, r.state.checkpoint
 	s.ids = newIDs(r.lastID)
-	s.clock = newClock(r.seen)
+	s.clock = newClock(s.opts.wallClock(), r.seen)
 	if r.records > 0 {
 		s.opts.logger.Info("outbox: recovered", "store", s.dir, "records", r.records,
 			"waiting", s.base.waiting()+s.since.waiting(), "torn_bytes", s.log.Recovery().TornBytes)
