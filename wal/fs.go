@@ -36,7 +36,9 @@ type File interface {
 	Close() error
 }
 
-// osFS is the file system of the operating system.
+// OS is the file system of the operating system, the default of Options.FS.
+var OS FS = osFS{}
+
 type osFS struct{}
 
 func (osFS) Mkdir(dir string) error       { return os.Mkdir(dir, 0o700) }

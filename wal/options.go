@@ -61,7 +61,7 @@ func (o Options) withDefaults() Options {
 		o.Spares = defaultSpares
 	}
 	if o.FS == nil {
-		o.FS = osFS{}
+		o.FS = OS
 	}
 	return o
 }

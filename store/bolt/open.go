@@ -81,7 +81,7 @@ func Attach(db *bbolt.DB, dir string, opts ...Option) (*Store, error) {
 		if tx.Bucket(bucketRoot) != nil {
 			return nil
 		}
-		if err := noLogWithoutDatabase(dir, db.Path()); err != nil {
+		if err := s.opts.noLogWithoutDatabase(dir, db.Path()); err != nil {
 			return err
 		}
 		return createBuckets(tx, newUUID())
@@ -134,7 +134,7 @@ func (s *Store) start() error {
 		return err
 	}
 	logDir := filepath.Join(s.dir, logName)
-	has, err := hasSegments(logDir)
+	has, err := s.opts.hasSegments(logDir)
 	if err != nil {
 		return fmt.Errorf("bolt: open: %w", err)
 	}
@@ -167,7 +167,7 @@ func (o *options) ensureDatabase(dir, path string) error {
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := noLogWithoutDatabase(dir, path); err != nil {
+	if err := o.noLogWithoutDatabase(dir, path); err != nil {
 		return err
 	}
 	db, err := o.openDatabase(tmp)
@@ -187,9 +187,9 @@ func (o *options) ensureDatabase(dir, path string) error {
 
 // noLogWithoutDatabase refuses to begin a new store beside the log of another: the
 // log may hold what was accepted last (P11).
-func noLogWithoutDatabase(dir, path string) error {
+func (o *options) noLogWithoutDatabase(dir, path string) error {
 	logDir := filepath.Join(dir, logName)
-	has, err := hasSegments(logDir)
+	has, err := o.hasSegments(logDir)
 	if err != nil {
 		return fmt.Errorf("bolt: open: %w", err)
 	}
@@ -199,13 +199,17 @@ func noLogWithoutDatabase(dir, path string) error {
 	return nil
 }
 
-func hasSegments(logDir string) (bool, error) {
-	files, err := os.ReadDir(logDir)
+func (o *options) hasSegments(logDir string) (bool, error) {
+	files := o.logFS
+	if files == nil {
+		files = wal.OS
+	}
+	names, err := files.ReadDir(logDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	for _, f := range files {
-		if strings.HasSuffix(f.Name(), ".wal") {
+	for _, name := range names {
+		if strings.HasSuffix(name, ".wal") {
 			return true, err
 		}
 	}
