@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
@@ -27,7 +28,7 @@ type recovery struct {
 // cache shows it (R10). It can be cut short anywhere and done again (R28). It costs
 // what the log holds, not what waits.
 func (s *Store) recover(ctx context.Context) error {
-	r := recovery{s: s}
+	r, begin := recovery{s: s}, time.Now()
 	err := s.view(func(tx *bbolt.Tx) (err error) {
 		if r.b, err = openBuckets(tx); err != nil {
 			return err
@@ -57,6 +58,9 @@ func (s *Store) recover(ctx context.Context) error {
 		}
 	} else if err := s.trim(s.checkpoint + 1); err != nil {
 		return err
+	}
+	if r.records > 0 {
+		s.recovered = recovered{records: r.records, took: time.Since(begin)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

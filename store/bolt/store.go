@@ -24,6 +24,8 @@ type Store struct {
 	log   *wal.Log
 	clock clock
 
+	recovered recovered // by Open
+
 	// claiming is held throughout Claim, so that one refill runs at a time, flushing
 	// throughout a checkpoint and whatever else changes which files the log has. Lock
 	// order: claiming, flushing, a bbolt transaction, mu, the log's own.
