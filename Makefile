@@ -41,6 +41,12 @@ cross: ## build for every platform we promise, without cgo
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./outbox ./wal ./store/...; \
 	done
 
+.PHONY: small
+small: ## the tests of log and store as a 32-bit program
+	@if [ "$$(go env GOHOSTOS)/$$(go env GOHOSTARCH)" = linux/amd64 ]; then \
+		CGO_ENABLED=0 GOARCH=386 go test ./wal ./store/...; \
+	else echo "not run: needs linux/amd64"; fi
+
 .PHONY: cpus
 cpus: ## the tests of the core on 1, 2 and 4 processors
 	go test -cpu 1,2,4 ./outbox ./wal ./store/mem
