@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -34,4 +35,16 @@ func double(base, most time.Duration, n int) time.Duration {
 		d *= 2
 	}
 	return d
+}
+
+// Schedule waits for the given times: the first after attempt 1, the second after
+// attempt 2, and so on; the last one stays. Without any it is the default backoff.
+func Schedule(waits ...time.Duration) Backoff {
+	if len(waits) == 0 {
+		return ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)
+	}
+	waits = slices.Clone(waits)
+	return func(attempt int) time.Duration {
+		return waits[min(max(attempt, 1), len(waits))-1]
+	}
 }

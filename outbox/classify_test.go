@@ -289,3 +289,17 @@ func TestUntyped(t *testing.T) {
 }
 
 func contentType(s string) outbox.EventOption { return func(t *outbox.Task) { t.ContentType = s } }
+
+func TestSchedule(t *testing.T) {
+	waits := []time.Duration{time.Second, time.Minute, 0}
+	s := outbox.Schedule(waits...)
+	waits[0] = time.Hour // the caller may do with it as he likes
+	for attempt, want := range map[int]time.Duration{-1: time.Second, 0: time.Second, 1: time.Second, 2: time.Minute, 3: 0, 4: 0, math.MaxInt: 0} {
+		require.Equal(t, want, s(attempt), "attempt %d", attempt)
+	}
+	for attempt := range 20 {
+		wait := outbox.Schedule()(attempt)
+		require.Positive(t, wait)
+		require.LessOrEqual(t, wait, 5*time.Minute)
+	}
+}
