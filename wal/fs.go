@@ -71,6 +71,15 @@ func (osFS) Open(name string) (File, error) {
 	return newOSFile(f), nil
 }
 
+// openRead opens a file that may be on a device, or in a folder, that cannot be written to.
+func (osFS) openRead(name string) (File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return newOSFile(f), nil
+}
+
 // osFile is a file of the operating system. Sync is per system: see os_linux.go and its neighbours.
 type osFile struct {
 	*os.File
