@@ -59,6 +59,7 @@ func (v *survey) readHead(number uint64) (piece, error) {
 		return p, err
 	}
 	p.finding = &Finding{File: p.name, Err: err}
+	err = nil
 	switch {
 	case s.head.salt == 0: // no header
 		err = p.guess(s)

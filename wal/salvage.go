@@ -77,8 +77,8 @@ func (v *survey) rewrite(suffix string) error {
 	}
 	old := numbersOf(names, ".wal")
 	w, err := v.copyOut(old[len(old)-1] + 1)
-	if IsFull(err) { // spares hold nothing
-		for _, n := range numbersOf(names, ".spare") {
+	if spares := numbersOf(names, ".spare"); IsFull(err) && len(spares) > 0 { // they hold nothing
+		for _, n := range spares {
 			if err := fs.Remove(v.log.path(spareName(n))); err != nil {
 				return err
 			}

@@ -53,6 +53,7 @@ func (v *survey) run() error {
 			v.found(*p.finding, true)
 		}
 		if !p.salted {
+			v.report.First = max(v.report.First, 1)
 			v.endless = v.endless || i == len(v.pieces)-1 && !errors.Is(p.finding.Err, ErrMismatch)
 			continue
 		}
@@ -153,9 +154,7 @@ func (p *piece) sealedBy(next *piece) bool {
 // begin compares where a piece begins with where the one before it ended.
 func (v *survey) begin(p *piece) {
 	if !p.based {
-		if v.report.First == 0 {
-			v.report.First = 1 // nothing tells; no less can be said
-		}
+		v.report.First = max(v.report.First, 1) // nothing tells; less is not possible
 		return
 	}
 	if v.report.First == 0 {
@@ -291,10 +290,11 @@ func (w *walk) end(cut bool) error {
 	if err != nil {
 		return err
 	}
-	if cut && (torn > 0 || w.size-w.off < groupBytes) {
-		v.endless = true // within the groups, for all that can be seen
-	}
-	if torn > 0 {
+	switch {
+	case cut && (torn > 0 || w.size-w.off < groupBytes):
+		v.found(Finding{File: w.name, Offset: w.off, From: v.last + 1,
+			Err: corrupt(w.name, w.off, "file is cut short in record %d or before it", v.last+1)}, false)
+	case torn > 0:
 		v.found(Finding{File: w.name, Offset: w.off, Torn: true,
 			Err: fmt.Errorf("wal: %s at offset %d: torn tail of %d bytes", w.name, w.off, torn)}, false)
 	}

@@ -34,6 +34,7 @@ type Op struct {
 	Name string // of the file or folder; what an open file was called when it was opened
 	To   string // of a Rename
 	Off  int64  // of a Write or Read
+	Len  int    // of a Read: how many bytes are wanted
 	Data []byte // of a Write: what it wrote
 	Err  error  // what it failed with; then it has changed nothing, except as its Fault says
 

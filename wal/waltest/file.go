@@ -22,7 +22,7 @@ func (f *FS) handle(name string) wal.File {
 }
 
 func (f *file) ReadAt(b []byte, off int64) (int, error) {
-	op := Op{Kind: Read, Name: f.name, Off: off}
+	op := Op{Kind: Read, Name: f.name, Off: off, Len: len(b)}
 	fault := f.fs.begin(&op)
 	defer f.fs.mu.Unlock()
 	if f.closed {
