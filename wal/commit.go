@@ -41,9 +41,9 @@ func (l *Log) Wait(ctx context.Context, p Position) error {
 	return l.waitUnlock(ctx, r, p)
 }
 
-// Sync waits for everything queued so far, as Wait does. It does no I/O when all of it is durable. When the newest
+// Flush waits for everything queued so far, as Wait does. It does no I/O when all of it is durable. When the newest
 // record failed it returns why; of older ones only OnFailed tells.
-func (l *Log) Sync(ctx context.Context) error {
+func (l *Log) Flush(ctx context.Context) error {
 	l.mu.Lock()
 	if err := l.usableLocked(); err != nil {
 		l.mu.Unlock()
@@ -56,6 +56,35 @@ func (l *Log) Sync(ctx context.Context) error {
 		return err
 	}
 	return l.waitUnlock(ctx, r, last)
+}
+
+// Sync is Flush that leaves no doubt: it also syncs what a lazy log has only written, and writes again what Open found at
+// the end of the log and nothing vouches for; see Synced, which tells how far it came when it returns an error. It does no
+// I/O when there is nothing of all that. ErrNoSpace may also mean that the device has no room for what must be written again.
+func (l *Log) Sync(ctx context.Context) error {
+	flushed := l.Flush(ctx)
+	if flushed != nil && !errors.Is(flushed, ErrNoSpace) {
+		return flushed
+	}
+	for target := l.Durable(); l.Synced() < target; {
+		l.mu.Lock()
+		if err := l.usableLocked(); err != nil {
+			l.mu.Unlock()
+			return err
+		}
+		r := l.open
+		r.sync = true
+		if err := l.waitUnlock(ctx, r, target); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		err := r.err
+		l.mu.Unlock()
+		if err != nil && l.Synced() < target {
+			return err
+		}
+	}
+	return flushed
 }
 
 // roundLocked returns the round that record p is in, or nil and the fate of p when that is known.
@@ -171,15 +200,17 @@ func (l *Log) gatherLocked() {
 // settleLocked makes the outcome of round r known: first to OnDurable and OnFailed, then to those who wait. Only the
 // leader calls it. mu is released during the callbacks.
 func (l *Log) settleLocked(r *round, err error) {
+	done := l.written
 	if err != nil && !errors.Is(err, ErrNoSpace) {
 		l.poisonLocked(err)
+		done = max(l.synced, l.Durable()) // of a lazy log: what was written for this round is not vouched for
 	}
 	if l.err != nil {
 		err = l.err // Prepare or Trim may have met it too
 	}
-	news := l.synced > l.Durable()
-	l.durable.Store(uint64(l.synced))
-	from, lost := l.synced+1, err != nil && l.synced+1 < l.next
+	news := done > l.Durable()
+	l.durable.Store(uint64(done))
+	from, lost := done+1, err != nil && done+1 < l.next
 	if err != nil {
 		r.failLocked(from, err)
 		l.open.failLocked(from, err)

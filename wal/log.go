@@ -31,6 +31,7 @@ type Log struct {
 	closeErr  error
 
 	durable atomic.Uint64 // Position; written by the leader, under mu
+	onDisk  atomic.Uint64 // Position; written by the leader
 
 	// dirMu lets one at a time make spares (Prepare, or a leader that finds none) or take segments away (Trim). It is
 	// locked before mu, never while mu is held.
@@ -57,9 +58,10 @@ type Log struct {
 	active   *active   // the segment being written, nil before the first write
 
 	// The leader's own: read and written only by who leads.
-	synced Position // everything up to it is on the disk
-	chain  uint32   // CRC of the group that ends at synced
-	tail   tail     // groups of the last run that are to be written again, see roll
+	written Position // everything up to it is in the files,
+	synced  Position // and up to here on the disk: the same, unless the log is lazy
+	chain   uint32   // CRC of the group that ends at written
+	tail    tail     // groups of the last run that are to be written again, see roll
 }
 
 // failure is a run of records that were queued and are not in the log, or may not be.
@@ -68,8 +70,15 @@ type failure struct {
 	err      error
 }
 
-// Durable returns the position of the newest record that is on the disk, 0 if there is none.
+// Durable returns the position of the newest record that is on the disk, 0 if there is none. Of a lazy log it is the
+// newest that is written, so it may be ahead of Synced.
 func (l *Log) Durable() Position { return Position(l.durable.Load()) }
+
+// Synced returns the position up to which everything is on the disk beyond doubt: what a sync that this log has seen
+// succeed has covered. After Open that leaves out the last records of the run before, which Durable counts: their sync
+// may have failed, and then they can be read and are not on the disk (R10). Sync, or the first commit, writes them again.
+// Let nothing that has to outlive a power cut refer to a record behind Synced.
+func (l *Log) Synced() Position { return Position(l.onDisk.Load()) }
 
 // First returns the position from which on the log still has its records: Next, if it has none.
 func (l *Log) First() Position {
@@ -125,8 +134,11 @@ func (l *Log) flush() error {
 			r = l.open
 		}
 		if !l.leading && len(r.groups) == 0 {
-			defer l.mu.Unlock()
-			return l.err
+			if l.err != nil || l.written == l.synced {
+				defer l.mu.Unlock()
+				return l.err
+			}
+			r.sync = true
 		}
 		if err := l.waitUnlock(context.Background(), r, r.last); err != nil {
 			return err

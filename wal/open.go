@@ -165,9 +165,10 @@ func (l *Log) readNewest(head *header) error {
 	if torn > 0 {
 		l.recovery.TornBytes, l.recovery.TornFile, l.recovery.TornOffset = torn, s.name, s.off
 	}
-	l.synced, l.chain, l.next = s.last, s.chain, s.last+1
+	l.written, l.synced, l.chain, l.next = s.last, s.last, s.chain, s.last+1
 	l.durable.Store(uint64(s.last))
 	l.tail = ends[0]
+	l.onDisk.Store(uint64(l.tail.last))
 	l.tail.name, l.tail.head, l.tail.end = s.name, s.head, s.off
 	if l.tail.off == l.tail.end {
 		return nil

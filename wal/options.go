@@ -28,10 +28,16 @@ type Options struct {
 	// sync blocks that have been written before. Default 2.
 	Spares int
 
+	// Lazy has Append and Wait return when the records are written to the operating system, without a sync of their
+	// own. They outlive the process then, whatever ends it, and a power cut takes those that no sync has covered yet: an
+	// end of the log, never a part from its middle. What syncs is Sync, which the owner calls when it
+	// sees fit, Close, and the end of each segment. Wherever these comments say durable, a lazy log means written, but for Log.Synced.
+	Lazy bool
+
 	// Logger receives one line when Open cuts a torn tail. May be nil.
 	Logger *slog.Logger
 
-	// OnDurable is called after every sync with the position of the newest durable record, before the callers
+	// OnDurable is called after every sync, or every write of a lazy log, with the position of the newest durable record, before the callers
 	// that wait for it return. Calls come one at a time and in order, and no lock of the log is held. It may
 	// call Queue and Write; it must not call Append, Wait, Sync or Close, and must not panic. May be nil.
 	OnDurable func(Position)

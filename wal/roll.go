@@ -24,10 +24,15 @@ type tail struct {
 // The first roll after Open also writes the tail again, that is the groups of the last run that may never have been
 // synced, or whose sync has failed: then the pages in memory are fine and the disk is not, and syncing once more
 // would not help (R10). They become durable together with the header, before the segment gets its name.
+//
+// What a lazy log has written and not synced is synced before anything else (I5).
 func (l *Log) roll(need int64) error {
+	if err := l.syncActive(); err != nil {
+		return err
+	}
 	h := header{
 		store:   l.opts.Store,
-		base:    l.synced + 1,
+		base:    l.written + 1,
 		durable: l.synced,
 		salt:    newSalt(),
 		chain:   l.chain,
@@ -61,6 +66,7 @@ func (l *Log) roll(need int64) error {
 	}
 	old := l.active
 	l.chain, l.tail = chain, tail{}
+	l.onDisk.Store(uint64(l.synced))
 	l.mu.Lock()
 	l.active = next
 	l.segments = append(l.segments, segment{number: h.number, base: h.base, size: h.size})

@@ -17,6 +17,7 @@ type round struct {
 
 	callers atomic.Int32 // how many have come to wait for it, the leader among them
 	waiting int          // how many of them are blocked
+	sync    bool         // somebody wants everything synced, also of a lazy log
 	left    bool         // one of them gave up: bring the records to an end without them
 
 	done chan struct{} // closed by the leader when the outcome is known; made by the first who waits

@@ -31,11 +31,31 @@ type active struct {
 	seed uint32
 }
 
-// commit writes a round and syncs it: with one write and one sync when it fits into the active segment. It is called
-// by the leader without any lock. A round that does not fit goes on in the next segment after the first part has been
-// synced (R5); a group is never split (R23). An error that is ErrNoSpace leaves the log as it was after the last group
-// that l.synced covers.
+// commit writes a round and syncs it: with one write and one sync when it fits into the active segment. A lazy log only
+// writes, unless somebody asked for a sync. It is called by the leader without any lock. An error that is ErrNoSpace leaves the
+// log as it was after the last group that l.written covers.
 func (l *Log) commit(r *round) error {
+	err := l.write(r)
+	if !r.sync || err != nil && !errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	if serr := l.secure(); serr != nil {
+		return serr
+	}
+	return err
+}
+
+// secure syncs what was written, and writes again what nobody can vouch for: see roll.
+func (l *Log) secure() error {
+	if l.tail.end > l.tail.off {
+		return l.roll(0)
+	}
+	return l.syncActive()
+}
+
+// write writes a round. What does not fit goes on in the next segment after the first part has been synced (R5); a group
+// is never split (R23).
+func (l *Log) write(r *round) error {
 	for rest := r.groups; len(rest) > 0; {
 		n := l.fitting(rest)
 		if n == 0 {
@@ -66,9 +86,10 @@ func (l *Log) fitting(groups []draft) int {
 	return len(groups)
 }
 
-// writeGroups gives the groups their headers, writes them behind what is in the active segment, and syncs.
+// writeGroups gives the groups their headers, writes them behind what is in the active segment, and syncs, unless the log
+// is lazy.
 func (l *Log) writeGroups(buf []byte, groups []draft) error {
-	a, prev, chain := l.active, l.synced, l.chain
+	a, prev, chain := l.active, l.written, l.chain
 	records := uint64(0)
 	for i := range groups {
 		d := &groups[i]
@@ -89,18 +110,48 @@ func (l *Log) writeGroups(buf []byte, groups []draft) error {
 	if _, err := a.file.WriteAt(buf, a.off); err != nil {
 		return l.writeFailed(err)
 	}
-	start := time.Now()
-	if err := a.file.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", a.name, err)
+	l.written, l.chain = prev, chain
+	var took time.Duration
+	if !l.opts.Lazy {
+		var err error
+		if took, err = l.syncFile(); err != nil {
+			return err
+		}
 	}
-	took := time.Since(start)
-
-	l.synced, l.chain = prev, chain
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a.off += int64(len(buf))
-	l.stats.count(len(groups), records, int64(len(buf)), took)
+	l.stats.wrote(len(groups), records, int64(len(buf)))
+	if !l.opts.Lazy {
+		l.stats.synced(took)
+	}
 	return nil
+}
+
+// syncActive makes durable what a lazy log has written.
+func (l *Log) syncActive() error {
+	if l.written == l.synced {
+		return nil
+	}
+	took, err := l.syncFile()
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.synced(took)
+	return nil
+}
+
+// syncFile syncs the active segment. Only then may a watermark name what was written (R20).
+func (l *Log) syncFile() (took time.Duration, err error) {
+	start := time.Now()
+	if err := l.active.file.Sync(); err != nil {
+		return 0, fmt.Errorf("sync %s: %w", l.active.name, err)
+	}
+	l.synced = l.written
+	l.onDisk.Store(uint64(l.synced))
+	return time.Since(start), nil
 }
 
 // writeFailed turns a failed write of groups into an error that is final or not. A file system that copies on write may

@@ -23,9 +23,10 @@ func (l *Log) Recovery() Recovery { return l.recovery }
 type Stats struct {
 	Syncs   uint64 // syncs of groups; those of files and folders being made are not counted
 	Groups  uint64 // groups written
-	Records uint64 // records made durable
+	Records uint64 // records in them
 	Bytes   uint64 // written for them, with the headers
 
+	Unsynced    uint64        // of them, how many a power cut would take; always 0 when nobody is writing, unless the log is lazy
 	LastRecords uint64        // records of the last sync
 	LastSync    time.Duration // how long it took
 	SlowestSync time.Duration
@@ -55,12 +56,17 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
-// count adds one sync.
-func (s *Stats) count(groups int, records uint64, bytes int64, took time.Duration) {
-	s.Syncs++
+// wrote counts groups that were written.
+func (s *Stats) wrote(groups int, records uint64, bytes int64) {
 	s.Groups += uint64(groups)
 	s.Records += records
 	s.Bytes += uint64(bytes)
-	s.LastRecords, s.LastSync = records, took
+	s.Unsynced += records
+}
+
+// synced counts one sync.
+func (s *Stats) synced(took time.Duration) {
+	s.Syncs++
+	s.LastRecords, s.LastSync, s.Unsynced = s.Unsynced, took, 0
 	s.SlowestSync = max(s.SlowestSync, took)
 }

@@ -385,3 +385,41 @@ func TestVerify_BadSector(t *testing.T) {
 	require.NotEmpty(t, lost)
 	require.Equal(t, len(records), len(lost)+len(got))
 }
+
+// TestVerify_Histories has files that are whole each by itself and do not belong together, as a bad restore leaves them:
+// what TestDamage_StepBack, TestDamage_OlderCopy and TestDamage_OtherHistory have Open refuse.
+func TestVerify_Histories(t *testing.T) {
+	whole, other := waltest.New(), waltest.New()
+	var older []byte
+	for i, disk := range []*waltest.FS{whole, other} {
+		l := open(t, disk)
+		appendAll(t, l, big(i, 30000))
+		older = disk.Bytes(path(1))
+		appendAll(t, l, big(2, 30000), big(3, 30000))
+		require.NoError(t, l.Close())
+	}
+	for name, damage := range map[string]func(disk *waltest.FS){
+		"steps back": func(disk *waltest.FS) {
+			back := disk.Bytes(path(2))
+			clear(back[groupsAt:])
+			back[numberAt], back[baseAt], back[durableAt] = 3, 1, 0
+			disk.SetBytes(path(3), signed(back))
+		},
+		"older copy":    func(disk *waltest.FS) { disk.SetBytes(path(1), older) },
+		"other history": func(disk *waltest.FS) { disk.SetBytes(path(1), other.Bytes(path(1))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := whole.Crash(whole.Ops(), 0)
+			damage(disk)
+			_, err := wal.Open("wal", options(disk))
+			require.ErrorIs(t, err, wal.ErrCorrupt)
+			report, got, err := survey(disk)
+			require.NoError(t, err)
+			require.Len(t, report.Findings, 1, "%+v", report.Findings)
+			require.True(t, report.Damaged())
+			report, err = wal.Salvage("wal", options(disk), ".bad")
+			require.NoError(t, err)
+			require.NoError(t, opensWith(disk, report, got))
+		})
+	}
+}
