@@ -32,6 +32,7 @@ func TestStore_AgreesWithMem(t *testing.T) {
 		{"clean, tiny overlay", tiny, storetest.Harness{Reopen: tiny.reopen}},
 		{"crash, tiny overlay", tiny, storetest.Harness{Reopen: tiny.crash, Settled: settled}},
 	} {
+		one.subject.Audit = harnessAudit
 		one.subject.Open = func(t *testing.T) outbox.Store { return one.of.open(t, t.TempDir()) }
 		for range rounds {
 			seed := rand.Uint64()

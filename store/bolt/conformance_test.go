@@ -101,13 +101,18 @@ func settled(t *testing.T, s outbox.Store) {
 	require.NoError(t, s.(*bolt.Store).Sync())
 }
 
+func harnessAudit(t *testing.T, s outbox.Store) {
+	t.Helper()
+	audit(t, s)
+}
+
 func TestStore_Conformance(t *testing.T) {
 	t.Run("clean close", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness()
 		storetest.Run(t, storetest.Harness{
 			Open:   func(t *testing.T) outbox.Store { return h.open(t, t.TempDir()) },
-			Reopen: h.reopen, Tx: h.tx,
+			Reopen: h.reopen, Tx: h.tx, Audit: harnessAudit,
 		})
 	})
 	t.Run("crash", func(t *testing.T) {
@@ -115,7 +120,7 @@ func TestStore_Conformance(t *testing.T) {
 		h := newHarness()
 		storetest.Run(t, storetest.Harness{
 			Open:   func(t *testing.T) outbox.Store { return h.open(t, t.TempDir()) },
-			Reopen: h.crash, Tx: h.tx, Settled: settled,
+			Reopen: h.crash, Tx: h.tx, Settled: settled, Audit: harnessAudit,
 		})
 	})
 	// With an overlay of eight tasks much goes through the database.
@@ -124,7 +129,7 @@ func TestStore_Conformance(t *testing.T) {
 		h := newHarness(bolt.WithOverlay(8, 1000), bolt.WithSegmentBytes(64<<10))
 		storetest.Run(t, storetest.Harness{
 			Open:   func(t *testing.T) outbox.Store { return h.open(t, t.TempDir()) },
-			Reopen: h.crash, Tx: h.tx, Settled: settled,
+			Reopen: h.crash, Tx: h.tx, Settled: settled, Audit: harnessAudit,
 		})
 	})
 	// Every claim finds what it wants in the database.
@@ -141,6 +146,7 @@ func TestStore_Conformance(t *testing.T) {
 				h.tx(t, s.(*flushing).Store, f)
 				s.(*flushing).off.Store(false)
 			},
+			Audit: harnessAudit,
 		})
 	})
 }

@@ -53,3 +53,10 @@ func (s *Store) Freeze(f func()) {
 	defer s.flushing.Unlock()
 	f()
 }
+
+// Closed reports whether Close was called, or the store has failed.
+func (s *Store) Closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.usable() != nil
+}

@@ -93,11 +93,13 @@ func TestStore_FullDisk(t *testing.T) {
 		}
 	}
 	require.ErrorIs(t, err, outbox.ErrDiskFull)
+	audit(t, again)
 	require.Equal(t, accepted+more, drain(t, again))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.NoError(c, again.Create(t.Context(), tasks(0, 1)))
 	}, 20*time.Second, 50*time.Millisecond)
 	require.Equal(t, 1, drain(t, again))
+	audit(t, again)
 	if err := again.Close(); !errors.Is(err, outbox.ErrDiskFull) {
 		require.NoError(t, err)
 	}

@@ -1,6 +1,7 @@
 package bolt_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -11,13 +12,28 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// open opens a store and closes it at the end of the test, unless the test does.
+// open opens a store. At the end of the test it audits it and closes it, unless the
+// test has.
 func open(t *testing.T, dir string, opts ...bolt.Option) *bolt.Store {
 	t.Helper()
 	s, err := bolt.Open(dir, append(opts, quiet)...)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	t.Cleanup(func() {
+		if !s.Closed() {
+			audit(t, s)
+		}
+		require.NoError(t, s.Close())
+	})
 	return s
+}
+
+// audit has the store recount itself (P5).
+func audit(t testing.TB, s outbox.Store) {
+	t.Helper()
+	_, err := s.(interface {
+		Audit(ctx context.Context) (bolt.Audit, error)
+	}).Audit(context.Background())
+	require.NoError(t, err)
 }
 
 // openDB opens a database as an application would.

@@ -130,6 +130,7 @@ func TestKill(t *testing.T) {
 		}
 	}
 	s := open(t, dir)
+	audit(t, s)
 	waiting := map[string]bool{}
 	for _, name := range names(t, s) {
 		require.False(t, waiting[name], "%s is there twice", name)

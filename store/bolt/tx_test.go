@@ -141,6 +141,7 @@ func TestAttach(t *testing.T) {
 		s, err := bolt.Attach(db, filepath.Join(dir, "outbox"), quiet)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		audit(t, s)
 		return s
 	}
 	s := attach()
@@ -154,6 +155,7 @@ func TestAttach(t *testing.T) {
 	require.NoError(t, tx.Commit())
 	require.Equal(t, []string{"n000007"}, names(t, s))
 	create(t, s, tasks(8, 1)...)
+	audit(t, s)
 	require.NoError(t, s.Close())
 	require.NoError(t, db.Close(), "the application closes its database")
 

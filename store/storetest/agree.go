@@ -79,6 +79,16 @@ func agree(t *testing.T, rep reporter, seed uint64, steps int, oracle, subject H
 		w.compare(true)
 	}
 	w.compare(false)
+	for _, s := range w.sides {
+		s.audit()
+	}
+}
+
+// audit has the side check itself.
+func (s *side) audit() {
+	if s.h.Audit != nil {
+		s.h.Audit(s.t, s.s)
+	}
 }
 
 // step does one random thing.
@@ -157,6 +167,7 @@ func (w *twins) restart() {
 			s.h.Settled(s.t, s.s)
 		}
 		s.s = s.h.Reopen(s.t, s.s)
+		s.audit()
 	}
 	w.flying = nil
 }

@@ -28,6 +28,11 @@ type Harness struct {
 	// Reopen, so that Reopen may be a crash. Nil when there is nothing to wait for.
 	Settled func(t *testing.T, s outbox.Store)
 
+	// Audit has the store check itself, if it can. It is called when a rule has ended,
+	// again after the reopen that follows, and by Agree after each restart. Nil when
+	// there is no more to check than what the law lets one see.
+	Audit func(t *testing.T, s outbox.Store)
+
 	// Around runs each rule, from Open to Close. It is there for synctest.Test,
 	// which cannot be around Run itself: a bubble has no subtests. Nil runs the
 	// rule as it is.

@@ -84,9 +84,13 @@ func (c *trial) finish() {
 	}
 }
 
-// audit checks P5: the counters add up and agree with a recount.
+// audit checks P5: the counters add up and agree with a recount, and the store with
+// itself.
 func (c *trial) audit() outbox.Stats {
 	c.Helper()
+	if c.h.Audit != nil {
+		c.h.Audit(c.t, c.s)
+	}
 	// A lease that ends in between moves a task: look again until nothing moves.
 	st := c.stats()
 	listed := c.list(outbox.Filter{})

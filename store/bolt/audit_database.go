@@ -1,0 +1,225 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/goutbox/goutbox/outbox"
+	"go.etcd.io/bbolt"
+)
+
+// database goes through every bucket. Each index must point to tasks that are
+// there, and each task must be found through its indexes; what memory says of where
+// the database has a task must be so. Then the sums are compared.
+func (a *auditor) database(path string) error {
+	st, err := readState(a.b.meta, path)
+	if err != nil {
+		return err
+	}
+	same(a, "ledger in the database", st.ledger, a.base)
+	same(a, "log position of the checkpoint", st.checkpoint, a.state.checkpoint)
+	if st.lastID.Compare(a.state.lastID) > 0 {
+		a.wrong("P4: the database knows ID %s, the next one comes after %s", st.lastID, a.state.lastID)
+	}
+	if st.clock > a.state.clock {
+		a.wrong("P12: the database has seen time %d, the store's clock shows %d", st.clock, a.state.clock)
+	}
+	for _, one := range [...]struct {
+		bucket *bbolt.Bucket
+		check  func(k, v []byte)
+	}{
+		{a.b.tasks, a.waitingTask}, {a.b.dead, a.deadTask}, {a.b.retries, a.retry},
+		{a.b.due, a.place}, {a.b.keys, a.keys()}, {a.b.sole, a.holder},
+	} {
+		if err := a.each(one.bucket, one.check); err != nil {
+			return err
+		}
+	}
+	for id, m := range a.memory {
+		if m.home == homeTasks && a.b.tasks.Get(id[:]) == nil || m.home == homeDead && a.b.dead.Get(id[:]) == nil {
+			a.wrong("task %s is said to be in the database, but is not there", id)
+		}
+	}
+	a.sums()
+	return nil
+}
+
+// sums is the ledger against the count (P5). Whatever else the store keeps sums of
+// is compared here too.
+func (a *auditor) sums() {
+	l := &a.sum
+	a.Ledger = outbox.Stats{
+		Accepted: uint64(l.accepted), Delivered: uint64(l.delivered), Dead: uint64(l.dead),
+		InFlight: a.InFlight, Pending: uint64(l.waiting()) - a.InFlight, Requeued: uint64(l.requeued),
+	}
+	for i, n := range l.dropped {
+		a.Ledger.DroppedBy.Add(dropReasons[i], uint64(n))
+		if n < 0 {
+			a.wrong("P5: dropped as %s: %d", dropReasons[i], n)
+		}
+	}
+	a.Ledger.Dropped = a.Ledger.DroppedBy.Total()
+	same(a, "P5: waiting = accepted - delivered - dropped - dead", l.waiting(), int64(a.Waiting))
+	same(a, "P5: dead", l.dead, int64(a.Dead))
+	if min(l.accepted, l.delivered, l.dead, l.requeued) < 0 {
+		a.wrong("P5: a counter is negative: %+v", *l)
+	}
+}
+
+// each calls check for all that a bucket holds.
+func (a *auditor) each(bucket *bbolt.Bucket, check func(k, v []byte)) error {
+	c := bucket.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if a.looked++; a.looked%1024 == 0 && a.ctx.Err() != nil {
+			return fmt.Errorf("bolt: audit: %w", a.ctx.Err())
+		}
+		check(k, v)
+	}
+	return nil
+}
+
+// id reads the ID that ends a key.
+func (a *auditor) id(bucket string, k []byte, at int) (id outbox.ID, ok bool) {
+	if at < 0 || len(k) != at+len(id) {
+		a.wrong("%s: a key of %d bytes", bucket, len(k))
+		return id, false
+	}
+	return outbox.ID(k[at:]), true
+}
+
+// has reports whether a bucket holds the key. Places have no value, and bbolt's Get
+// need not tell an empty one from none.
+func has(bucket *bbolt.Bucket, key []byte) bool {
+	k, _ := bucket.Cursor().Seek(key)
+	return bytes.Equal(k, key)
+}
+
+func (a *auditor) waitingTask(k, v []byte) {
+	id, ok := a.id("tasks", k, 0)
+	if !ok {
+		return
+	}
+	l, err := loadWaiting(a.b, id, v)
+	if err != nil {
+		a.wrong("%v", err)
+		return
+	}
+	if l.header.id != id {
+		a.wrong("task %s stands under the ID %s", l.header.id, id)
+	}
+	when := firstLook(l.sched.due, l.header.expires)
+	a.known(id, homeTasks, when)
+	switch key := l.header.key; {
+	case key != "" && !has(a.b.keys, keyPlace(key, id)):
+		a.wrong("task %s is not in the line of its key %q", id, key)
+	case key == "" && !has(a.b.due, place{when, id}.key()):
+		a.wrong("task %s is not listed as due at %d", id, when)
+	}
+}
+
+func (a *auditor) deadTask(k, v []byte) {
+	id, ok := a.id("dead", k, 0)
+	if !ok {
+		return
+	}
+	l, err := loadDead(id, v)
+	switch {
+	case err != nil:
+		a.wrong("%v", err)
+		return
+	case l.header.id != id:
+		a.wrong("dead task %s stands under the ID %s", l.header.id, id)
+	case a.b.tasks.Get(k) != nil:
+		a.wrong("task %s waits and is dead", id)
+	}
+	a.known(id, homeDead, 0)
+}
+
+// known counts a task of the database, unless memory has counted it.
+func (a *auditor) known(id outbox.ID, at home, when int64) {
+	m, inMemory := a.memory[id]
+	switch {
+	case !inMemory && at == homeDead:
+		a.Dead++
+	case !inMemory:
+		a.Waiting++
+	case m.home != at:
+		a.wrong("task %s is in the database (%d), memory says otherwise (%d)", id, at, m.home)
+	case at == homeTasks && m.homeWhen != when:
+		a.wrong("task %s is listed as due at %d, memory says %d", id, when, m.homeWhen)
+	}
+	if id.Compare(a.state.lastID) > 0 {
+		a.wrong("P4: task %s is above the last ID, %s", id, a.state.lastID)
+	}
+}
+
+func (a *auditor) retry(k, _ []byte) { // its value is checked with the task
+	if id, ok := a.id("retries", k, 0); ok && a.b.tasks.Get(k) == nil {
+		a.wrong("there is a schedule of task %s, which does not wait", id)
+	}
+}
+
+// place checks an entry of the due bucket. A former head of a key may be listed.
+func (a *auditor) place(k, _ []byte) {
+	p, ok := placeOf(k)
+	if !ok {
+		a.wrong("due: a key of %d bytes", len(k))
+		return
+	}
+	l, err := load(a.b, p.id)
+	switch {
+	case err != nil: // said already
+	case l == nil || l.home != homeTasks:
+		a.wrong("task %s is listed as due at %d, but does not wait", p.id, p.when)
+	case firstLook(l.sched.due, l.header.expires) != p.when:
+		a.wrong("task %s is listed as due at %d, but that is not when it is due", p.id, p.when)
+	}
+}
+
+// keys returns what checks the keys bucket, in order: the first of each key is its
+// head, and must be listed as due, or a claim would never come upon the key.
+func (a *auditor) keys() func(k, _ []byte) {
+	var before []byte
+	return func(k, _ []byte) {
+		if len(k) < 2 {
+			a.wrong("keys: a key of %d bytes", len(k))
+			return
+		}
+		end := 2 + int(binary.BigEndian.Uint16(k))
+		id, ok := a.id("keys", k, end)
+		if !ok {
+			return
+		}
+		key := string(k[2:end])
+		head := !bytes.Equal(before, k[:end])
+		before = append(before[:0], k[:end]...)
+		l, err := load(a.b, id)
+		switch {
+		case err != nil: // said already
+		case l == nil || l.home != homeTasks:
+			a.wrong("task %s is in the line of key %q, but does not wait", id, key)
+		case l.header.key != key:
+			a.wrong("task %s is in the line of key %q, but its key is %q", id, key, l.header.key)
+		case head && !has(a.b.due, place{firstLook(l.sched.due, l.header.expires), id}.key()):
+			a.wrong("task %s is the head of key %q, but is not listed as due", id, key)
+		}
+	}
+}
+
+// holder checks who holds a Unique or LatestOnly key.
+func (a *auditor) holder(k, v []byte) {
+	if len(v) != len(outbox.ID{}) || len(k) == 0 {
+		a.wrong("sole: %d bytes for %q", len(v), k)
+		return
+	}
+	id := outbox.ID(v)
+	l, err := load(a.b, id)
+	switch {
+	case err != nil: // said already
+	case l == nil || l.home != homeTasks:
+		a.wrong("key %q is held by task %s, which does not wait", k, id)
+	case !bytes.Equal(k, uniquePlace(l.header.unique)) && !bytes.Equal(k, latestPlace(l.header.latest)):
+		a.wrong("key %q is held by task %s, which has others", k, id)
+	}
+}
