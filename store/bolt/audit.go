@@ -145,7 +145,7 @@ func (s *Store) auditMemory(a *auditor) {
 	}
 	a.base, a.sum = s.base, s.base
 	a.sum.add(s.since, 1)
-	a.state = state{checkpoint: s.checkpoint, lastID: s.ids.last, clock: s.clock.now()}
+	a.state = state{checkpoint: s.checkpoint, lastID: s.ids.last, seen: s.moment()}
 	a.memory = make(map[outbox.ID]remembered, len(o.entries))
 	var bytes int64
 	dirty := 0

@@ -22,8 +22,8 @@ func (a *auditor) database(path string) error {
 	if st.lastID.Compare(a.state.lastID) > 0 {
 		a.wrong("P4: the database knows ID %s, the next one comes after %s", st.lastID, a.state.lastID)
 	}
-	if st.clock > a.state.clock {
-		a.wrong("P12: the database has seen time %d, the store's clock shows %d", st.clock, a.state.clock)
+	if st.seen.clock > a.state.seen.clock {
+		a.wrong("P12: the database has seen time %d, the store's clock shows %d", st.seen.clock, a.state.seen.clock)
 	}
 	for _, one := range [...]struct {
 		bucket *bbolt.Bucket

@@ -62,7 +62,7 @@ func (s *Store) flusher() {
 		case <-idle.C:
 			err = nil
 			if next := s.log.Next(); next == last {
-				err = s.flushIdle()
+				err = errors.Join(s.flushIdle(), s.noteTime(context.Background(), noteOpen))
 			}
 			last = s.log.Next()
 		}

@@ -55,7 +55,7 @@ func (s *Store) takeSnapshot() *snapshot {
 	snap := &snapshot{
 		pos:   s.applied,
 		since: s.since,
-		state: state{checkpoint: s.applied, lastID: s.ids.last, clock: s.clock.now()},
+		state: state{checkpoint: s.applied, lastID: s.ids.last, seen: s.moment()},
 		items: make([]item, 0, len(s.overlay.entries)),
 	}
 	for _, e := range s.overlay.entries {
@@ -113,7 +113,7 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
 	if last && snap.pos != s.checkpoint {
 		s.base.add(snap.since, 1)
 		s.since.add(snap.since, -1)
-		s.checkpoint = snap.pos
+		s.checkpoint, s.noted = snap.pos, snap.state.seen.clock
 	}
 	s.madeRoomLocked()
 	return nil
@@ -152,7 +152,7 @@ func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (listed []pl
 			if snap.state.lastID.Compare(st.lastID) > 0 {
 				st.lastID = snap.state.lastID
 			}
-			st.clock = max(st.clock, snap.state.clock)
+			st.seen.see(snap.state.seen)
 		})
 		if err != nil {
 			return nil, err
@@ -224,12 +224,8 @@ func (s *Store) lighten(ctx context.Context) error {
 	defer s.flushing.Unlock()
 	s.mu.Lock()
 	base := op{kind: opBase, base: baseline{checkpoint: s.checkpoint, since: s.since, lastID: s.ids.last, clock: s.clock.now()}}
-	keep := s.applied + 1
 	for i := range s.inbox {
 		base.base.since.add(s.inbox[i].effect(), 1)
-	}
-	if s.overlay.oldest != nil {
-		keep = min(keep, s.overlay.oldest.dirtyAt)
 	}
 	pos, err := s.log.Write(base.append(nil))
 	s.mu.Unlock()
@@ -239,6 +235,13 @@ func (s *Store) lighten(ctx context.Context) error {
 	if err != nil {
 		return s.translate(err)
 	}
+	s.mu.Lock()
+	s.noted = base.base.clock
+	keep := pos // all before it has been applied
+	if s.overlay.oldest != nil {
+		keep = min(keep, s.overlay.oldest.dirtyAt)
+	}
+	s.mu.Unlock()
 	return s.trim(keep)
 }
 

@@ -35,6 +35,9 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	if err == nil {
 		err = s.flush(context.Background())
+		if err == nil {
+			err = s.noteTime(context.Background(), noteClose)
+		}
 	}
 	return errors.Join(err, s.release())
 }

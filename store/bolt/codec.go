@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 )
@@ -181,13 +180,6 @@ func contentType(b []byte) string {
 	return string(b)
 }
 
-func wall(nanos int64) time.Time {
-	if nanos == noTime {
-		return time.Time{}
-	}
-	return time.Unix(0, nanos).UTC()
-}
-
 // schedule is the part of a task that changes: when it is due, what was tried.
 type schedule struct {
 	due      int64 // store clock, Unix nanoseconds
@@ -216,7 +208,7 @@ func appendSchedule(b []byte, s *schedule) []byte {
 func appendFailure(b []byte, f outbox.Failure) []byte {
 	at := noTime
 	if !f.At.IsZero() {
-		at = f.At.UnixNano()
+		at = nanos(f.At)
 	}
 	b = binary.LittleEndian.AppendUint64(b, uint64(at))
 	b = binary.AppendUvarint(b, uint64(f.Attempt))

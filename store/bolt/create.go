@@ -137,10 +137,12 @@ func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (
 
 // date assigns IDs and times. mu is held, so both rise from call to call (P4).
 func (s *Store) date(tasks []outbox.Task, entries []*entry) {
-	created, now := s.opts.wallClock().UnixNano(), s.clock.now()
+	date, now := s.opts.wallClock(), s.clock.now()
+	created := nanos(date)
+	s.noted = now
 	for i, e := range entries {
 		if tasks[i].ID == (outbox.ID{}) {
-			e.id = s.ids.next(uint64(max(created, 0)) / uint64(time.Millisecond))
+			e.id = s.ids.next(uint64(max(date.UnixMilli(), 0)))
 		} else {
 			s.ids.saw(e.id)
 		}

@@ -19,7 +19,7 @@ import (
 //	keys     length, key, ID     -> nothing          of tasks with a key
 //	sole     'u' or 'l', key     -> ID               holders of Unique and LatestOnly keys
 //	dead     ID                  -> task, schedule, reason, CRC
-//	meta     "format", "state"
+//	meta     "format", "state", "wall"
 //
 // Numbers in keys are big-endian, so that the order of bytes is the order of
 // numbers (R25). bbolt does not check its pages, so every value carries a CRC of
@@ -36,6 +36,7 @@ var (
 
 	keyFormat = []byte("format")
 	keyState  = []byte("state")
+	keyWall   = []byte("wall")
 )
 
 const formatVersion = 1
@@ -104,14 +105,19 @@ type state struct {
 	checkpoint wal.Position // the last log record whose effect is in the database
 	ledger     ledger
 	lastID     outbox.ID
-	clock      int64 // highest time seen, store clock
+	seen       moment // the last
 }
 
 func (s state) put(meta *bbolt.Bucket) error {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(s.checkpoint))
 	b = s.ledger.append(b)
 	b = append(b, s.lastID[:]...)
-	b = binary.LittleEndian.AppendUint64(b, uint64(s.clock))
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.seen.clock))
+	w := binary.LittleEndian.AppendUint64(nil, uint64(s.seen.clock))
+	w = binary.LittleEndian.AppendUint64(w, uint64(s.seen.wall))
+	if err := meta.Put(keyWall, withCRC(nil, w)); err != nil {
+		return err
+	}
 	return meta.Put(keyState, withCRC(nil, b))
 }
 
@@ -121,11 +127,28 @@ func readState(meta *bbolt.Bucket, path string) (state, error) {
 		return state{}, fmt.Errorf("%w: %s: store state record", outbox.ErrCorrupt, path)
 	}
 	r := reader{b: v}
-	s := state{checkpoint: wal.Position(r.int64()), ledger: r.ledger(), lastID: r.id(), clock: r.int64()}
+	s := state{checkpoint: wal.Position(r.int64()), ledger: r.ledger(), lastID: r.id()}
+	seen := r.int64()
 	if r.bad || len(r.b) != 0 {
 		return state{}, fmt.Errorf("%w: %s: store state record", outbox.ErrCorrupt, path)
 	}
-	return s, nil
+	s.seen, err = readWall(meta, path)
+	s.seen.pass(seen)
+	return s, err
+}
+
+// readWall reads the last moment. A store that was written before there was such a
+// record has seen none; its clock was the wall clock.
+func readWall(meta *bbolt.Bucket, path string) (m moment, err error) {
+	v := meta.Get(keyWall)
+	if v == nil {
+		return m, nil
+	}
+	if v, err = checkCRC(nil, v); err != nil || len(v) != 16 {
+		return m, fmt.Errorf("%w: %s: store clock record", outbox.ErrCorrupt, path)
+	}
+	r := reader{b: v}
+	return moment{clock: r.int64(), wall: r.int64()}, nil
 }
 
 // changeState applies f to the state record.

@@ -37,8 +37,8 @@ func TestIDs(t *testing.T) {
 // The store's clock starts where it left off if the wall clock is behind.
 func TestClock(t *testing.T) {
 	later := time.Now().Add(time.Hour).UnixNano()
-	c := newClock(time.Now(), later)
+	c := newClock(time.Now(), moment{later, later})
 	require.GreaterOrEqual(t, c.now(), later)
 	require.Less(t, c.now(), later+int64(time.Minute))
-	require.InDelta(t, time.Now().UnixNano(), newClock(time.Now(), 0).now(), float64(time.Minute))
+	require.InDelta(t, time.Now().UnixNano(), newClock(time.Now(), moment{}).now(), float64(time.Minute))
 }

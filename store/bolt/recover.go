@@ -17,7 +17,7 @@ type recovery struct {
 	s        *Store
 	b        buckets
 	state    state
-	seen     int64 // highest store time in the log
+	seen     moment // the last in the log
 	lastID   outbox.ID
 	records  int
 	baseline bool // a baseline of this checkpoint was met
@@ -45,7 +45,7 @@ func (s *Store) recover(ctx context.Context) error {
 	}
 	s.base, s.checkpoint = r.state.ledger, r.state.checkpoint
 	s.ids = newIDs(r.lastID)
-	s.clock = newClock(s.opts.wallClock(), r.seen)
+	s.clock, s.noted = newClock(s.opts.wallClock(), r.seen), r.seen.clock
 	if r.records > 0 {
 		s.opts.logger.Info("outbox: recovered", "store", s.dir, "records", r.records,
 			"waiting", s.base.waiting()+s.since.waiting(), "torn_bytes", s.log.Recovery().TornBytes)
@@ -87,7 +87,7 @@ func (s *Store) revive(e *entry) {
 func (r *recovery) replay() error {
 	s := r.s
 	s.applied = r.state.checkpoint
-	r.seen, r.lastID = r.state.clock, r.state.lastID
+	r.seen, r.lastID = r.state.seen, r.state.lastID
 	first, next := s.log.First(), s.log.Next()
 	if next <= r.state.checkpoint {
 		return fmt.Errorf("%w: store %s: the log ends at record %d, but the database knows record %d: one of them was replaced by an older copy",
@@ -126,7 +126,7 @@ func (r *recovery) apply(pos wal.Position, o *op) error {
 			c.outdated, err = r.find(o.outdates)
 		}
 	} else {
-		r.seen = max(r.seen, o.clock)
+		r.seen.pass(o.clock)
 		c.e, err = r.find(o.id)
 	}
 	if err != nil {
@@ -152,7 +152,7 @@ func (r *recovery) base(pos wal.Position, o *op) error {
 	r.baseline = true
 	s.since = o.base.since
 	r.saw(o.base.lastID)
-	r.seen = max(r.seen, o.base.clock)
+	r.seen.pass(o.base.clock)
 	return nil
 }
 
@@ -171,7 +171,7 @@ func (r *recovery) create(o *op) (*entry, error) {
 		return nil, err
 	}
 	r.saw(h.id)
-	r.seen = max(r.seen, acceptedAt(raw))
+	r.seen.see(moment{clock: acceptedAt(raw), wall: h.created})
 	e, err := r.find(h.id)
 	if e != nil || err != nil {
 		return e, err

@@ -48,6 +48,7 @@ type Store struct {
 	generation uint64                 // changes with every commit to the database, so that readers see that one came between
 	groups     map[outbox.ID]*txGroup // of transactions whose end is not known
 	lastToken  uint64
+	noted      int64         // the latest time, store clock, that is on the disk; see noteTime
 	room       chan struct{} // closed and replaced whenever a checkpoint has made room
 	live       bool          // recovery is over
 	closing    bool

@@ -108,7 +108,7 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 		g.items = append(g.items, txItem{place{e.when, e.id}, e.key, e.latest})
 		s.groups[e.id] = g
 	}
-	last, seen := s.ids.last, s.clock.now()
+	last, seen := s.ids.last, s.moment()
 	s.mu.Unlock()
 
 	if err := writeInTx(b, s.db.Path(), entries, last, seen); err != nil {
@@ -123,7 +123,7 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 	return nil
 }
 
-func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen int64) error {
+func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen moment) error {
 	w := newWriter(b)
 	for _, e := range entries {
 		if err := w.outdate(e.latest); err != nil {
@@ -139,7 +139,7 @@ func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen in
 	return changeState(b.meta, path, func(st *state) {
 		st.ledger.accepted += int64(len(entries))
 		st.lastID = last
-		st.clock = max(st.clock, seen)
+		st.seen.see(seen)
 	})
 }
 
