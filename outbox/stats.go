@@ -21,6 +21,7 @@ type Stats struct {
 	SyncedRecords uint64 // log records made durable by them
 	BytesWritten  uint64 // bytes the store has written to its files
 	Checkpoints   uint64 // transactions that moved waiting tasks to the database
+	SyncLevel     string // when the store syncs what it accepts: "always", "every 1s", "never"
 }
 
 // Dropped counts, by reason, the events that a policy has dropped which the user

@@ -9,21 +9,24 @@ import (
 )
 
 // syncer makes settled outcomes durable, at the latest the time of WithAckSync
-// after the first of them (P3). Started by Open, ended by Close through stop, which
-// waits for it.
+// after the first of them (P3), and syncs once in each Interval of WithSync. Started by
+// Open, ended by Close through stop, which waits for it.
 func (s *Store) syncer() {
+	ticks, stop := s.opts.sync.ticks()
+	defer stop()
+	settled, due := s.wakeSync, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-s.stop:
 			return
-		case <-s.wakeSync:
+		case <-settled:
+			settled, due = nil, time.After(s.opts.ackSync)
+		case <-due:
+			settled, due = s.wakeSync, nil
+			_ = s.translate(s.syncLog(context.Background())) // a failure poisons the store, and every caller is told
+		case <-ticks:
+			_ = s.syncInterval() // likewise
 		}
-		select {
-		case <-s.stop:
-			return
-		case <-time.After(s.opts.ackSync):
-		}
-		_ = s.translate(s.syncLog(context.Background())) // a failure poisons the store, and every caller is told
 	}
 }
 

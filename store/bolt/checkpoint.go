@@ -32,6 +32,10 @@ func (s *Store) flush(ctx context.Context) error {
 		return s.translate(err)
 	}
 	snap := s.takeSnapshot()
+	if err := s.secureLog(ctx, snap.pos); err != nil { // or the log could end before the checkpoint
+		s.abandonFlush(snap.items)
+		return err
+	}
 	for rest := snap.items; ; {
 		n := chunk(rest)
 		last := n == len(rest)
@@ -234,6 +238,9 @@ func (s *Store) lighten(ctx context.Context) error {
 	}
 	if err != nil {
 		return s.translate(err)
+	}
+	if err := s.secureLog(ctx, pos); err != nil { // or the log could begin behind what it sums up
+		return err
 	}
 	s.mu.Lock()
 	s.noted = base.base.clock

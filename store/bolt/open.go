@@ -144,7 +144,7 @@ func (s *Store) start() error {
 	}
 	s.log, err = wal.Open(logDir, wal.Options{
 		Store: uuid, SegmentBytes: s.opts.segmentBytes, Logger: s.opts.logger, OnDurable: s.onDurable, OnFailed: s.onFailed,
-		FS: s.opts.logFS,
+		FS: s.opts.logFS, Lazy: s.opts.sync != Always,
 	})
 	if err != nil {
 		return s.translate(err)

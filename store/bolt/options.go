@@ -15,6 +15,7 @@ type Option func(*options)
 type options struct {
 	logger       *slog.Logger
 	ackSync      time.Duration
+	sync         SyncLevel
 	segmentBytes int64
 	softEntries  int
 	hardEntries  int

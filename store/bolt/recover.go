@@ -45,6 +45,9 @@ func (s *Store) recover(ctx context.Context) error {
 	}
 	s.base, s.checkpoint = r.state.ledger, r.state.checkpoint
 	s.ids = newIDs(r.lastID)
+	if r.lastID != (outbox.ID{}) {
+		s.ids.skip()
+	}
 	s.clock, s.noted = newClock(s.opts.wallClock(), r.seen), r.seen.clock
 	if r.records > 0 {
 		s.opts.logger.Info("outbox: recovered", "store", s.dir, "records", r.records,

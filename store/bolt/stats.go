@@ -34,6 +34,7 @@ func (s *Store) Stats(ctx context.Context) (outbox.Stats, error) {
 	if err != nil {
 		return st, err
 	}
+	st.SyncLevel = s.opts.sync.String()
 	l := s.log.Stats()
 	st.Syncs, st.SyncedRecords = l.Syncs, l.Records
 	st.BytesWritten = l.Bytes + s.written.Load()

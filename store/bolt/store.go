@@ -139,10 +139,11 @@ func (s *Store) translate(err error) error {
 	return err
 }
 
-// syncLog makes durable what is queued in the log. Records that found no room are no
+// syncLog makes durable what is queued in the log: synced, or at the other levels of
+// WithSync written, which is when its records are applied; see secureLog. Records that found no room are no
 // concern of the caller: whoever queued them was told, and they were taken back.
 func (s *Store) syncLog(ctx context.Context) error {
-	if err := s.log.Sync(ctx); err != nil && !errors.Is(err, wal.ErrNoSpace) {
+	if err := s.log.Flush(ctx); err != nil && !errors.Is(err, wal.ErrNoSpace) {
 		return err
 	}
 	return nil
