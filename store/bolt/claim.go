@@ -25,11 +25,10 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 	c := claim{s: s, max: max(req.Max, 1), maxBytes: int64(req.MaxBytes), lease: int64(req.Lease)}
 	for synced := false; ; {
 		need, err := c.pick(all)
-		switch {
-		case err != nil:
-		case need == needRefill:
+		if err == nil && need == needRefill {
 			need, err = c.refill(ctx)
-		case need == needSync && !synced:
+		}
+		if err == nil && need == needSync && !synced { // also after a refill that found nothing
 			synced = true
 			if err = s.syncLog(ctx); err == nil {
 				continue

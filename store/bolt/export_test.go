@@ -60,3 +60,10 @@ func (s *Store) Closed() bool {
 	defer s.mu.Unlock()
 	return s.usable() != nil
 }
+
+// Unsynced reports whether something was settled that is not durable yet.
+func (s *Store) Unsynced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.inbox) > 0
+}

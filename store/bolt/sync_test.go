@@ -20,8 +20,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// machine is a store whose log is on a disk in memory that can lose power; its database is a real file.
-type machine struct {
+// lossyMachine is a store whose log is on a disk in memory that can lose power; its database is a real file.
+type lossyMachine struct {
 	t    *testing.T
 	disk *waltest.FS
 	s    *bolt.Store
@@ -29,7 +29,7 @@ type machine struct {
 
 // boot starts a store on a disk, with the database as it was, nil for a new one. It works in the folder "store" of a
 // temporary directory, as the name must be the same on both.
-func boot(t *testing.T, disk *waltest.FS, db []byte, opts ...bolt.Option) *machine {
+func boot(t *testing.T, disk *waltest.FS, db []byte, opts ...bolt.Option) *lossyMachine {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	require.NoError(t, os.Mkdir("store", 0o700))
@@ -41,7 +41,7 @@ func boot(t *testing.T, disk *waltest.FS, db []byte, opts ...bolt.Option) *machi
 		require.NoError(t, os.Mkdir("store/wal", 0o700)) // the store asks the real disk whether there is a log
 		require.NoError(t, os.WriteFile("store/wal/0000000000000001.wal", nil, 0o600))
 	}
-	m := &machine{t: t, disk: disk}
+	m := &lossyMachine{t: t, disk: disk}
 	s, err := bolt.Open("store", append(opts, bolt.WithLogFS(disk), bolt.WithSegmentBytes(64<<10), quiet)...)
 	require.NoError(t, err)
 	m.s = s
@@ -49,7 +49,7 @@ func boot(t *testing.T, disk *waltest.FS, db []byte, opts ...bolt.Option) *machi
 }
 
 // database returns the database file as it is now.
-func (m *machine) database() []byte {
+func (m *lossyMachine) database() []byte {
 	m.t.Helper()
 	db, err := os.ReadFile(filepath.Join("store", "outbox.db"))
 	require.NoError(m.t, err)
