@@ -16,6 +16,11 @@ type Stats struct {
 	Requeued      uint64    // dead letters made to wait again, ever
 	OldestPending time.Time // CreatedAt of the oldest task that waits; zero if none does
 
+	// Of stores on disk; zero in others. What tasks cost: package store/bolt says how
+	// it counts. An event that waits and one in flight cost the same.
+	PendingBytes uint64 // of what waits and what is in flight
+	DeadBytes    uint64 // of dead letters
+
 	// Of stores on disk; zero in others. Since the store was opened.
 	Syncs         uint64 // syncs of the log
 	SyncedRecords uint64 // log records made durable by them

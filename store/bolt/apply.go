@@ -47,6 +47,8 @@ func (s *Store) apply(c *change) {
 	s.since.add(effect, 1)
 	if s.live && c.kind != opCreate {
 		s.coming.add(effect, -1)
+	} else if s.live {
+		s.sureOf(c)
 	}
 	if c.replaced != nil {
 		s.end(c.replaced, c.pos)
@@ -194,13 +196,17 @@ func (s *Store) onFailed(from wal.Position, _ error) {
 func (s *Store) undo(c *change) {
 	e := c.e
 	if c.kind == opCreate {
+		s.sureOf(c)
+		s.charge(e, homeNone)
 		s.unclaim(e)
 		if r := c.replaced; r != nil {
+			s.charge(r, homeTasks)
 			s.restore(r)
 		}
 		return
 	}
 	s.coming.add(c.effect(), -1)
+	s.unchargeOp(e, c.op)
 	if c.kind == opRetry {
 		s.retrying--
 	}

@@ -146,7 +146,7 @@ func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (listed []pl
 			return nil, fmt.Errorf("bolt: checkpoint: task %s: %w", items[i].header.id, err)
 		}
 	}
-	if err := w.listHeads(); err != nil {
+	if err := w.finish(s.db.Path()); err != nil {
 		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
 	}
 	if last {

@@ -86,7 +86,8 @@ type header struct {
 	key     string
 	unique  string
 	latest  string
-	payload int // its size
+	payload int   // its size
+	cost    int64 // of the whole task: see usage.go
 }
 
 // decodeHeader reads the store's part of an encoded task.
@@ -99,6 +100,7 @@ func decodeHeader(raw []byte) (header, error) {
 		id: t.ID, created: int64(binary.LittleEndian.Uint64(raw[atCreated:])),
 		due: firstDue(raw), expires: expiry(raw), key: t.Key,
 		unique: t.Unique, latest: t.LatestOnly, payload: payload,
+		cost: costOf(len(raw), t.Key, t.Unique, t.LatestOnly),
 	}, nil
 }
 

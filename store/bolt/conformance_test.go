@@ -50,8 +50,9 @@ func (h *harness) dir(s outbox.Store) string {
 // reopen closes a store cleanly and opens it again.
 func (h *harness) reopen(t *testing.T, s outbox.Store) outbox.Store {
 	t.Helper()
+	usageIsRight(t, s.(*bolt.Store))
 	require.NoError(t, s.Close())
-	return h.open(t, h.dir(s))
+	return h.checked(t, h.dir(s))
 }
 
 // crash opens what a SIGKILL at this moment would leave: a copy of the files.
@@ -59,8 +60,17 @@ func (h *harness) crash(t *testing.T, s outbox.Store) outbox.Store {
 	t.Helper()
 	dir := t.TempDir()
 	s.(*bolt.Store).Freeze(func() { copyDir(t, h.dir(s), dir) })
+	usageIsRight(t, s.(*bolt.Store))
 	require.NoError(t, s.Close())
-	return h.open(t, dir)
+	return h.checked(t, dir)
+}
+
+// checked opens a store that has lived, and checks that it knows how much it holds.
+func (h *harness) checked(t *testing.T, dir string) outbox.Store {
+	t.Helper()
+	s := h.open(t, dir)
+	usageIsRight(t, s.(*bolt.Store))
+	return s
 }
 
 func (h *harness) tx(t *testing.T, s outbox.Store, f func(ctx context.Context)) {

@@ -62,12 +62,16 @@ func encode(tasks []outbox.Task) ([]*entry, [][]byte) {
 		}
 		rec := appendTask(make([]byte, createPrefix, createPrefix+taskSize(t)), t)
 		records[i] = rec
+		raw := rec[createPrefix:]
 		entries[i] = &entry{
-			header: header{id: t.ID, key: t.Key, unique: t.Unique, latest: t.LatestOnly, payload: len(t.Payload)},
-			raw:    rec[createPrefix:],
-			sched:  schedule{attempts: t.Attempts, failures: slices.Clone(t.Failures)},
-			lease:  int64(min(t.Lease, outbox.MaxLease)),
-			at:     -1, leasedAt: -1,
+			header: header{
+				id: t.ID, key: t.Key, unique: t.Unique, latest: t.LatestOnly, payload: len(t.Payload),
+				cost: costOf(len(raw), t.Key, t.Unique, t.LatestOnly),
+			},
+			raw:   raw,
+			sched: schedule{attempts: t.Attempts, failures: slices.Clone(t.Failures)},
+			lease: int64(min(t.Lease, outbox.MaxLease)),
+			at:    -1, leasedAt: -1,
 		}
 	}
 	return entries, records
@@ -119,6 +123,7 @@ func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (
 			if c.replaced == nil {
 				c.outdated = e.prior
 			}
+			s.chargeCreate(&c)
 			s.inbox = append(s.inbox, c)
 			delete(s.groups, e.id) // of a transaction that was rolled back
 			if r := replaced[i]; r != nil && r.phase == idle {

@@ -19,7 +19,7 @@ import (
 //	keys     length, key, ID     -> nothing          of tasks with a key
 //	sole     'u' or 'l', key     -> ID               holders of Unique and LatestOnly keys
 //	dead     ID                  -> task, schedule, reason, CRC
-//	meta     "format", "state", "wall"
+//	meta     "format", "state", "wall", "usage"
 //
 // Numbers in keys are big-endian, so that the order of bytes is the order of
 // numbers (R25). bbolt does not check its pages, so every value carries a CRC of
@@ -37,9 +37,12 @@ var (
 	keyFormat = []byte("format")
 	keyState  = []byte("state")
 	keyWall   = []byte("wall")
+	keyUsage  = []byte("usage")
 )
 
-const formatVersion = 1
+// formatVersion is that of the database. Version 1 had no usage record; it is
+// brought to version 2 when it is opened.
+const formatVersion = 2
 
 // buckets are the store's buckets as one transaction sees them.
 type buckets struct {
@@ -75,28 +78,35 @@ func createBuckets(tx *bbolt.Tx, uuid [16]byte) error {
 			return err
 		}
 	}
-	format := binary.LittleEndian.AppendUint32(nil, formatVersion)
-	if err := root.Bucket(bucketMeta).Put(keyFormat, withCRC(nil, append(format, uuid[:]...))); err != nil {
+	if err := putFormat(root.Bucket(bucketMeta), uuid); err != nil {
+		return err
+	}
+	if err := (usage{}).put(root.Bucket(bucketMeta)); err != nil {
 		return err
 	}
 	return state{}.put(root.Bucket(bucketMeta))
 }
 
-// readFormat returns the store's UUID, or refuses a store that this program does
-// not understand (R46).
-func readFormat(meta *bbolt.Bucket, path string) (uuid [16]byte, err error) {
+func putFormat(meta *bbolt.Bucket, uuid [16]byte) error {
+	format := binary.LittleEndian.AppendUint32(nil, formatVersion)
+	return meta.Put(keyFormat, withCRC(nil, append(format, uuid[:]...)))
+}
+
+// readFormat returns the database's version and the store's UUID, or refuses a store
+// that this program does not understand (R46).
+func readFormat(meta *bbolt.Bucket, path string) (version uint32, uuid [16]byte, err error) {
 	v := meta.Get(keyFormat)
 	if len(v) >= 4 {
-		if version := binary.LittleEndian.Uint32(v); version != formatVersion && version != 0 {
-			return uuid, fmt.Errorf("%w: %s has version %d, this program knows %d", outbox.ErrVersion, path, version, formatVersion)
+		if version = binary.LittleEndian.Uint32(v); version > formatVersion {
+			return version, uuid, fmt.Errorf("%w: %s has version %d, this program knows %d", outbox.ErrVersion, path, version, formatVersion)
 		}
 	}
 	v, err = checkCRC(nil, v)
-	if err != nil || len(v) != 4+16 {
-		return uuid, fmt.Errorf("%w: %s: store format record", outbox.ErrCorrupt, path)
+	if err != nil || len(v) != 4+16 || version == 0 {
+		return version, uuid, fmt.Errorf("%w: %s: store format record", outbox.ErrCorrupt, path)
 	}
 	copy(uuid[:], v[4:])
-	return uuid, nil
+	return version, uuid, nil
 }
 
 // state is what the database knows of the whole store. It is written in the same

@@ -25,6 +25,7 @@ type entry struct {
 	dirtyAt   wal.Position // the first record that the database does not know; 0 = it knows all
 	changes   int          // counts durable changes, so that a checkpoint sees what moved on behind it
 	flushing  bool         // a checkpoint may be writing it right now
+	charged   home         // where it counts in Store.use
 
 	phase    phase
 	due      int64 // when it may be claimed; sched.due, or later after a release

@@ -67,3 +67,16 @@ func (s *Store) Unsynced() bool {
 	defer s.mu.Unlock()
 	return len(s.inbox) > 0
 }
+
+// Stock is the store's usage: as the database has it recorded and recounted, as the
+// quotas go by it, and as it should be.
+type Stock struct{ Recorded, Recounted, Memory, Expected [4]int64 } // tasks and bytes that wait, that are dead
+
+// Stock recounts everything.
+func (s *Store) Stock() (Stock, error) {
+	st, err := s.recountUsage()
+	flat := func(u usage) [4]int64 {
+		return [4]int64{u[homeTasks].tasks, u[homeTasks].bytes, u[homeDead].tasks, u[homeDead].bytes}
+	}
+	return Stock{flat(st.recorded), flat(st.recounted), flat(st.memory), flat(st.expected)}, err
+}

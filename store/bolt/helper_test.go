@@ -94,3 +94,16 @@ func names(t *testing.T, s outbox.Store) []string {
 	}
 	return list
 }
+
+// usageIsRight checks that the usage record in the database equals a recount of it,
+// and what the quotas go by equals that and what memory knows beyond.
+func usageIsRight(t *testing.T, s *bolt.Store) {
+	t.Helper()
+	st, err := s.Stock()
+	require.NoError(t, err)
+	require.Equal(t, st.Recounted, st.Recorded, "usage record, against a recount")
+	require.Equal(t, st.Expected, st.Memory, "usage in memory")
+	now := stats(t, s)
+	require.EqualValues(t, [4]int64{int64(now.Pending + now.InFlight), int64(now.PendingBytes), int64(now.Dead), int64(now.DeadBytes)},
+		st.Memory, "usage in Stats")
+}

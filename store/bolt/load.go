@@ -121,7 +121,7 @@ func (s *Store) admitLoaded(l *loaded) *entry {
 	e := newEntry(l.header, l.raw)
 	e.sched = l.sched
 	e.dueAt(l.sched.due)
-	e.home, e.homeWhen, e.reason = l.home, e.when, l.reason
+	e.home, e.homeWhen, e.reason, e.charged = l.home, e.when, l.reason, l.home
 	e.stale = l.stale || l.sched.stale
 	e.phase = idle
 	s.overlay.admit(e)

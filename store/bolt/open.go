@@ -117,13 +117,14 @@ func prepare(dir string, opts []Option) (*Store, error) {
 // start opens the log, recovers, and starts the background.
 func (s *Store) start() error {
 	var uuid [16]byte
+	var version uint32
 	var known wal.Position
 	err := s.view(func(tx *bbolt.Tx) error {
 		b, err := openBuckets(tx)
 		if err != nil {
 			return err
 		}
-		if uuid, err = readFormat(b.meta, s.db.Path()); err != nil {
+		if version, uuid, err = readFormat(b.meta, s.db.Path()); err != nil {
 			return err
 		}
 		st, err := readState(b.meta, s.db.Path())
@@ -141,6 +142,11 @@ func (s *Store) start() error {
 	if known > 0 && !has {
 		return fmt.Errorf("%w: %s has no log, but the database %s has seen one up to record %d: what was accepted last may be in it",
 			outbox.ErrMismatch, logDir, s.db.Path(), known)
+	}
+	if version < formatVersion {
+		if err := s.upgrade(); err != nil && !errors.Is(err, outbox.ErrDiskFull) {
+			return err
+		}
 	}
 	s.log, err = wal.Open(logDir, wal.Options{
 		Store: uuid, SegmentBytes: s.opts.segmentBytes, Logger: s.opts.logger, OnDurable: s.onDurable, OnFailed: s.onFailed,

@@ -150,13 +150,13 @@ func TestOpen_Version(t *testing.T) {
 	require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket([]byte("goutbox")).Bucket([]byte("meta"))
 		v := append([]byte(nil), meta.Get([]byte("format"))...)
-		binary.LittleEndian.PutUint32(v, 2)
+		binary.LittleEndian.PutUint32(v, 99)
 		crc := crc32.Checksum(v[:len(v)-4], crc32.MakeTable(crc32.Castagnoli))
 		binary.LittleEndian.PutUint32(v[len(v)-4:], crc)
 		return meta.Put([]byte("format"), v)
 	}))
 	require.NoError(t, db.Close())
-	wantRefused(t, dir, outbox.ErrVersion, "outbox.db", "version 2")
+	wantRefused(t, dir, outbox.ErrVersion, "outbox.db", "version 99")
 }
 
 func TestOpen_NotADatabase(t *testing.T) {

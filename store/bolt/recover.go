@@ -38,7 +38,10 @@ func (s *Store) recover(ctx context.Context) error {
 		}
 		k, _ := r.b.keys.Cursor().First()
 		s.overlay.hasKeys = k != nil
-		return r.replay()
+		if err = r.replay(); err != nil {
+			return err
+		}
+		return s.takeStock(r.b)
 	})
 	if err != nil {
 		return err

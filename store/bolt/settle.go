@@ -133,6 +133,7 @@ func (s *Store) recordLocked(list []decided) error {
 			s.overlay.release(e)
 		}
 		s.coming.add(o.effect(), 1)
+		s.chargeOp(e, o)
 		s.inbox = append(s.inbox, change{pos: pos, kind: o.kind, e: e, op: o})
 	}
 	wake(s.wakeSync)

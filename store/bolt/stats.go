@@ -56,6 +56,8 @@ func (s *Store) countLocked() outbox.Stats {
 	}
 	st.Dropped = st.DroppedBy.Total()
 	st.Pending = uint64(l.waiting()) - st.InFlight
+	st.PendingBytes = uint64(s.use[homeTasks].bytes - s.unsure.bytes)
+	st.DeadBytes = uint64(s.use[homeDead].bytes)
 	return st
 }
 

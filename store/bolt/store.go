@@ -43,6 +43,8 @@ type Store struct {
 	base       ledger                 // as of checkpoint, with every transaction committed since
 	since      ledger                 // what the records after checkpoint did, up to applied
 	coming     ledger                 // what settled but not yet durable records will do, for Stats
+	use        usage                  // what waits and what is dead, all that was queued in the log included
+	unsure     amount                 // of it, new tasks that are not durable yet
 	retrying   int                    // settled retries that are not durable yet,
 	retryDue   int64                  // and when the first of them is due
 	generation uint64                 // changes with every commit to the database, so that readers see that one came between

@@ -74,6 +74,7 @@ func (s *Store) commit(tx *bbolt.Tx) (err error) {
 type txGroup struct {
 	tx    *bbolt.Tx
 	items []txItem
+	use   amount
 	known bool // committed, and memory knows
 }
 
@@ -106,6 +107,7 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 	g := &txGroup{tx: tx}
 	for _, e := range entries {
 		g.items = append(g.items, txItem{place{e.when, e.id}, e.key, e.latest})
+		g.use.add(amount{1, e.cost}, 1)
 		s.groups[e.id] = g
 	}
 	last, seen := s.ids.last, s.moment()
@@ -133,7 +135,7 @@ func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen mo
 			return err
 		}
 	}
-	if err := w.listHeads(); err != nil {
+	if err := w.finish(path); err != nil {
 		return err
 	}
 	return changeState(b.meta, path, func(st *state) {
@@ -176,6 +178,7 @@ func (s *Store) commitGroup(g *txGroup) {
 	}
 	g.known = true
 	s.base.accepted += int64(len(g.items))
+	s.use[homeTasks].add(g.use, 1)
 	s.generation++
 	o := &s.overlay
 	for _, it := range g.items {

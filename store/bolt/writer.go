@@ -47,6 +47,7 @@ type writer struct {
 	b      buckets
 	keys   map[string]bool // ordering keys whose head may have changed
 	listed []place         // what was put into the due bucket
+	delta  usage           // what was put and deleted
 }
 
 // newWriter also has bbolt fill the pages of buckets that grow at their end, which
@@ -60,6 +61,7 @@ func newWriter(b buckets) *writer {
 // put makes the database agree with the item, wherever it had the task before.
 func (w *writer) put(it item) error {
 	id := it.header.id[:]
+	w.delta.move(it.header.cost, it.home, it.target())
 	if it.home == homeTasks && it.target() != homeTasks {
 		if err := w.removeWaiting(it); err != nil {
 			return err
@@ -189,6 +191,14 @@ func (w *writer) outdate(latest string) error {
 func (w *writer) list(p place) error {
 	w.listed = append(w.listed, p)
 	return w.b.due.Put(p.key(), nil)
+}
+
+// finish writes what depends on all that was put.
+func (w *writer) finish(path string) error {
+	if err := w.listHeads(); err != nil {
+		return err
+	}
+	return w.account(path)
 }
 
 // listHeads puts the head of every key that was touched into the due bucket, so
