@@ -68,6 +68,7 @@ func (s *Store) apply(c *change) {
 			s.wait(e)
 		}
 	case opDone, opDrop:
+		s.noteDrop(c)
 		s.end(e, c.pos)
 	case opRetry:
 		if s.live {
@@ -80,6 +81,7 @@ func (s *Store) apply(c *change) {
 		e.sched = e.sched.after(c.op)
 		e.state, e.reason = outbox.Dead, c.op.reason
 		s.settled(e, c.pos)
+		s.buried(e)
 	case opRequeue:
 		e.state, e.reason = outbox.Waiting, ""
 		e.sched.due, e.sched.attempts = c.op.clock, 0
@@ -189,6 +191,7 @@ func (s *Store) onFailed(from wal.Position, _ error) {
 	}
 	clear(s.inbox[first:])
 	s.inbox = s.inbox[:first]
+	s.grantLocked()
 	s.announceLocked()
 }
 
@@ -218,6 +221,7 @@ func (s *Store) restore(e *entry) {
 	if e.state == outbox.Dead {
 		s.overlay.release(e)
 		e.phase = idle
+		s.overlay.victims[homeDead].saw(e.id)
 		return
 	}
 	s.overlay.letGo(e)

@@ -84,6 +84,7 @@ func (s *Store) prepareLog() error {
 
 // relieve makes room in the overlay and in the log.
 func (s *Store) relieve() error {
+	s.sweep()
 	s.mu.Lock()
 	usable, long := s.usable() == nil, s.logged.Load() > heldSegments*s.opts.segmentBytes
 	many := s.overlay.over(s.opts.softEntries, softBytes)

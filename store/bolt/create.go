@@ -32,13 +32,13 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 		}
 	}
 	entries, records := encode(tasks)
+	if err := s.opts.tooLarge(totalCost(entries)); err != nil {
+		return err
+	}
 	if tx := outbox.TxFrom(ctx); tx != nil {
 		return s.createInTx(tx, tasks, entries)
 	}
-	if err := s.makeRoom(ctx); err != nil {
-		return err
-	}
-	pos, err := s.queue(tasks, entries, records)
+	pos, err := s.accept(ctx, tasks, entries, records)
 	if err != nil {
 		return err
 	}
@@ -92,12 +92,18 @@ func fill(tasks []outbox.Task, entries []*entry) {
 }
 
 // queue takes the tasks' place in the order of events: it assigns IDs and times
-// and queues the records, all or none.
-func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (pos wal.Position, err error) {
+// and queues the records, all or none. What the quota has granted them before becomes
+// theirs. Without room the error is a *fullError, and nothing has changed.
+func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte, granted amount) (pos wal.Position, err error) {
 	err = s.withKeys(entries, func() error {
 		s.date(tasks, entries)
 		replaced, err := s.claimKeys(entries)
 		if err != nil {
+			return err
+		}
+		drops, err := s.takeRoom(entries, replaced, granted)
+		if err != nil {
+			s.unclaimKeys(entries)
 			return err
 		}
 		var bytes int64
@@ -111,13 +117,15 @@ func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (
 			records[i] = sealCreate(r, old, outdated, &entries[i].sched)
 			bytes += int64(len(records[i]))
 		}
-		pos, err = s.log.Queue(records...)
+		pos, err = s.log.Queue(withDrops(drops, records)...)
 		if err != nil {
 			s.unclaimKeys(entries)
 			return err
 		}
 		s.count(bytes)
 		first := pos - wal.Position(len(entries)) + 1
+		s.bookLocked(drops, first-1)
+		s.granted.add(granted, -1)
 		for i, e := range entries {
 			c := change{pos: first + wal.Position(i), kind: opCreate, e: e, replaced: replaced[i]}
 			if c.replaced == nil {
@@ -134,6 +142,7 @@ func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte) (
 				replaced[i].phase = ending
 			}
 		}
+		s.grantLocked() // one that was replaced gives room
 		fill(tasks, entries)
 		return nil
 	})

@@ -111,6 +111,7 @@ func prepare(dir string, opts []Option) (*Store, error) {
 		groups: map[outbox.ID]*txGroup{}, notify: map[int]func(){},
 		room: make(chan struct{}), stop: make(chan struct{}),
 		wakeSync: make(chan struct{}, 1), wakeFlush: make(chan struct{}, 1),
+		wakeQuota: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -160,6 +161,9 @@ func (s *Store) start() error {
 	}
 	s.background.Go(s.syncer)
 	s.background.Go(s.flusher)
+	if s.opts.limited() {
+		s.background.Go(s.keeper)
+	}
 	return nil
 }
 

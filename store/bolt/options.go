@@ -19,6 +19,9 @@ type options struct {
 	segmentBytes int64
 	softEntries  int
 	hardEntries  int
+	quota        amount // of what waits; zeros are no limit
+	deadQuota    amount
+	overflow     Overflow
 
 	// For tests: where time and files come from. The zero values are the machine's own.
 	wallClock func() time.Time

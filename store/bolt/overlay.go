@@ -20,6 +20,8 @@ type overlay struct {
 	unique  map[string]*entry
 	latest  map[string]*entry
 
+	victims [3]victims // who goes first when a quota is used up, by home
+
 	oldest, newest *entry // the dirty list, in the order of dirtyAt
 	dirty          int
 
@@ -165,6 +167,7 @@ func (o *overlay) over(entries int, bytes int64) bool {
 
 // enter makes an idle waiting entry claimable in its turn (I2).
 func (o *overlay) enter(e *entry) {
+	o.victims[homeTasks].saw(e.id)
 	if e.key == "" {
 		o.ready.push(e)
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
 )
 
 // decided is an entry and the operation that ends its claim, its life or its death.
@@ -93,22 +94,40 @@ func (e *entry) outcome(out *outbox.Outcome, now int64) *op {
 	return nil
 }
 
-// recordLocked queues one record with all operations and makes the entries wait
-// for it to become durable. What can be claimed then may be claimed already: the
-// order of the log keeps that right. mu is held; on an error nothing has changed.
-func (s *Store) recordLocked(list []decided) error {
-	if len(list) == 0 {
-		return nil
-	}
+// recordOf is the one log record of several operations.
+func recordOf(list []decided) []byte {
 	record := make([]byte, 0, 32*len(list))
 	for _, one := range list {
 		record = one.op.append(record)
 	}
-	pos, err := s.log.Write(record)
+	return record
+}
+
+// recordLocked queues one record with all operations and makes the entries wait
+// for it to become durable. What can be claimed then may be claimed already: the
+// order of the log keeps that right. mu is held; on an error nothing has changed.
+func (s *Store) recordLocked(list []decided) error {
+	return s.recordBy(s.log.Write, list)
+}
+
+// recordBy is recordLocked with a choice of the way into the log: drops that are made
+// for something new may not take the space that is kept for a full disk. mu is held.
+func (s *Store) recordBy(write func(...[]byte) (wal.Position, error), list []decided) error {
+	if len(list) == 0 {
+		return nil
+	}
+	record := recordOf(list)
+	pos, err := write(record)
 	if err != nil {
 		return err
 	}
 	s.count(int64(len(record)))
+	s.bookLocked(list, pos)
+	return nil
+}
+
+// bookLocked notes what the record at pos, which is queued, will do. mu is held.
+func (s *Store) bookLocked(list []decided, pos wal.Position) {
 	for _, one := range list {
 		e, o := one.e, one.op
 		if e.token != 0 {
@@ -136,6 +155,8 @@ func (s *Store) recordLocked(list []decided) error {
 		s.chargeOp(e, o)
 		s.inbox = append(s.inbox, change{pos: pos, kind: o.kind, e: e, op: o})
 	}
-	wake(s.wakeSync)
-	return nil
+	if len(list) > 0 {
+		s.grantLocked()
+		wake(s.wakeSync)
+	}
 }

@@ -45,6 +45,11 @@ type Store struct {
 	coming     ledger                 // what settled but not yet durable records will do, for Stats
 	use        usage                  // what waits and what is dead, all that was queued in the log included
 	unsure     amount                 // of it, new tasks that are not durable yet
+	granted    amount                 // room in the quota given to waiters that have not used it yet,
+	txUse      amount                 // and to transactions whose end is not known
+	waiters    []*waiter              // for room, first come first served
+	unswept    bool                   // a rolled back transaction may hold room
+	drops      [3]dropped             // for quota and durable, but not logged yet, by home
 	retrying   int                    // settled retries that are not durable yet,
 	retryDue   int64                  // and when the first of them is due
 	generation uint64                 // changes with every commit to the database, so that readers see that one came between
@@ -70,6 +75,7 @@ type Store struct {
 	stop       chan struct{} // closed by Close; ends the background goroutines
 	wakeSync   chan struct{} // capacity 1: a settle wants to become durable
 	wakeFlush  chan struct{} // capacity 1: a checkpoint is due
+	wakeQuota  chan struct{} // capacity 1: the keeper of quotas has something to do
 }
 
 // change is a record's effect on one entry, waiting for the record to become
@@ -113,6 +119,9 @@ func (s *Store) poison(cause error) error {
 func (s *Store) madeRoomLocked() {
 	close(s.room)
 	s.room = make(chan struct{})
+	if s.usable() != nil {
+		s.dismissLocked()
+	}
 }
 
 // translate turns an error of the log into the outbox's words. An error of the

@@ -43,6 +43,7 @@ func (s *Store) Update(ctx context.Context, f func(tx *bbolt.Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("bolt: update: %w", err)
 	}
+	defer s.ended(tx)
 	defer tx.Rollback() // does nothing after a commit; ends it if f fails or panics
 	if err := f(tx); err != nil {
 		return err
@@ -75,6 +76,7 @@ type txGroup struct {
 	tx    *bbolt.Tx
 	items []txItem
 	use   amount
+	holds bool // its use is in Store.txUse
 	known bool // committed, and memory knows
 }
 
@@ -103,11 +105,14 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 		s.mu.Unlock()
 		return err
 	}
-	s.date(tasks, entries)
 	g := &txGroup{tx: tx}
+	if err := s.takeRoomInTx(g, entries); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.date(tasks, entries)
 	for _, e := range entries {
 		g.items = append(g.items, txItem{place{e.when, e.id}, e.key, e.latest})
-		g.use.add(amount{1, e.cost}, 1)
 		s.groups[e.id] = g
 	}
 	last, seen := s.ids.last, s.moment()
@@ -179,10 +184,15 @@ func (s *Store) commitGroup(g *txGroup) {
 	g.known = true
 	s.base.accepted += int64(len(g.items))
 	s.use[homeTasks].add(g.use, 1)
+	s.letGoOfRoom(g)
+	if s.opts.overflow == DropOldest && !s.overQuota(homeTasks).none() {
+		wake(s.wakeQuota)
+	}
 	s.generation++
 	o := &s.overlay
 	for _, it := range g.items {
 		delete(s.groups, it.id)
+		o.victims[homeTasks].saw(it.id)
 		o.look(it.place)
 		if it.key != "" {
 			o.hasKeys = true
@@ -219,6 +229,7 @@ func (s *Store) reconcile(tx *bbolt.Tx, b buckets) {
 		case b.tasks.Get(id[:]) != nil:
 			s.commitGroup(g)
 		default:
+			s.letGoOfRoom(g)
 			delete(s.groups, id)
 		}
 	}

@@ -62,7 +62,8 @@ func (u *usage) add(b usage) {
 
 // charge makes an entry count where it is going to be: among what waits, among the
 // dead, or nowhere. It is called when the record that says so is queued, so what is
-// not durable yet counts, and taken back when that record fails. mu is held.
+// not durable yet counts, and taken back when that record fails. When all of a record
+// is charged, whoever queued it calls grantLocked. mu is held.
 func (s *Store) charge(e *entry, to home) {
 	if e.charged == to {
 		return

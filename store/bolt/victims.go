@@ -1,0 +1,295 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/goutbox/goutbox/outbox"
+	"go.etcd.io/bbolt"
+)
+
+// victims knows the oldest tasks that wait, or the oldest that are dead: those that a
+// quota drops first. Looking for them costs a scan of some hundred at a time, each of
+// which begins where the last one ended, so a drop costs little however many there
+// are.
+//
+// Of every task of the kind whose ID is at or below bound, either its ID is in ids, or
+// something is happening to it, and when that ends saw is called. So the first of ids
+// that can be dropped is the oldest that can.
+type victims struct {
+	ids   []outbox.ID // rising
+	bound outbox.ID   // zero: nothing was looked for so far, and saw has nothing to do
+	most  int         // so many are looked for at once
+}
+
+// victimsAtOnce is how many tasks one look brings into memory, unless that many are
+// needed for a larger batch; with at most refillBytes (P7).
+const victimsAtOnce = 512
+
+// saw notes that a task has begun to wait, or to be dead and at rest.
+func (v *victims) saw(id outbox.ID) {
+	if id.Compare(v.bound) > 0 {
+		return
+	}
+	i, known := slices.BinarySearchFunc(v.ids, id, outbox.ID.Compare)
+	if known {
+		return
+	}
+	v.ids = slices.Insert(v.ids, i, id)
+	if most := max(v.most, victimsAtOnce); len(v.ids) > 2*most {
+		v.ids = v.ids[:most]
+		v.bound = v.ids[most-1] // the others will be found again
+	}
+}
+
+// droppable reports whether a quota may drop an entry of this home. mu is held.
+func (e *entry) droppable(of home) bool {
+	return !e.gone && e.phase == idle && e.charged == of && (e.state == outbox.Dead) == (of == homeDead)
+}
+
+// pick chooses among the tasks of a home that are in memory whom to drop, oldest
+// first, and says how much is lacking then. It stops at the first that would have to
+// be read. mu is held.
+func (s *Store) pick(of home, want amount) (picked []*entry, rest amount) {
+	v, o := &s.overlay.victims[of], &s.overlay
+	for len(v.ids) > 0 {
+		if e := o.entries[v.ids[0]]; e == nil || e.phase == idle && !e.gone && (e.state == outbox.Dead) == (of == homeDead) {
+			break
+		}
+		v.ids = v.ids[1:] // should it come back, saw is called
+	}
+	spare := s.use[of].tasks
+	if of == homeDead {
+		spare-- // the newest stays
+	}
+	for _, id := range v.ids {
+		e := o.entries[id]
+		if want.none() || e == nil || spare == 0 {
+			break
+		}
+		if e.droppable(of) {
+			picked = append(picked, e)
+			want.add(amount{1, e.cost}, -1)
+			spare--
+		}
+	}
+	return picked, want
+}
+
+// pickFor is pick for new tasks. Those that they replace go anyway, and are no victims.
+// mu is held.
+func (s *Store) pickFor(full *fullError) (picked []*entry, rest amount) {
+	for _, r := range full.replaced {
+		if r != nil && r.charged == homeTasks {
+			r.charged = homeNone
+			defer func() { r.charged = homeTasks }()
+		}
+	}
+	return s.pick(homeTasks, full.lacks)
+}
+
+// drop is the decision to drop entries for a quota.
+func drop(entries []*entry) []decided {
+	list := make([]decided, len(entries))
+	for i, e := range entries {
+		list[i] = decided{e, &op{kind: opDrop, id: e.id, drop: dropQuota, wasDead: e.state == outbox.Dead}}
+	}
+	return list
+}
+
+// withDrops puts what is dropped for new tasks in front of their records: all are one
+// group of the log, so that nobody is dropped for an event that was not accepted.
+func withDrops(drops []decided, records [][]byte) [][]byte {
+	if len(drops) == 0 {
+		return records
+	}
+	return append([][]byte{recordOf(drops)}, records...)
+}
+
+// look is one look at the database for victims.
+type look struct {
+	s     *Store
+	known []outbox.ID // the ids so far
+	bad   []outbox.ID // of them, those that are not there
+	ids   []outbox.ID // found,
+	from  outbox.ID   // behind it
+	bound outbox.ID   // and up to here
+	end   bool        // there are no more
+	found []*loaded
+	most  int
+	bytes int
+	limit int
+}
+
+// findVictims brings the oldest tasks of a home into memory: at most so many, with at
+// most so many bytes. then is called under mu with them there, and told whether there
+// may be more.
+func (s *Store) findVictims(of home, most, limit int, then func(more bool) error) error {
+	var l *look
+	return s.read(func(tx *bbolt.Tx) error {
+		b, err := openBuckets(tx)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		v := &s.overlay.victims[of]
+		l = &look{s: s, known: slices.Clone(v.ids), from: v.bound, bound: v.bound, most: most, limit: limit}
+		s.mu.Unlock()
+		bucket := b.tasks
+		if of == homeDead {
+			bucket = b.dead
+		}
+		l.scan(b, bucket)
+		return nil
+	}, func() error {
+		l.merge(of)
+		return then(!l.end)
+	})
+}
+
+// scan reads what memory does not have.
+func (l *look) scan(b buckets, bucket *bbolt.Bucket) {
+	for _, id := range l.known {
+		if l.full() {
+			return
+		}
+		if there, _ := l.inMemory(id); !there && !l.read(b, id) {
+			l.bad = append(l.bad, id)
+		}
+	}
+	c := bucket.Cursor()
+	k, _ := c.Seek(l.bound[:])
+	if bytes.Equal(k, l.bound[:]) {
+		k, _ = c.Next()
+	}
+	for ; k != nil; k, _ = c.Next() {
+		if len(k) != len(l.bound) {
+			continue
+		}
+		if l.full() {
+			return
+		}
+		id := outbox.ID(k)
+		if there, gone := l.inMemory(id); !gone && (there || l.read(b, id)) {
+			l.ids = append(l.ids, id)
+		}
+		l.bound = id
+	}
+	l.end = true
+}
+
+func (l *look) full() bool {
+	return len(l.found) >= l.most || len(l.ids) >= l.most || l.bytes >= l.limit
+}
+
+// inMemory says whether a task is an entry, and one of which nothing will be left.
+func (l *look) inMemory(id outbox.ID) (there, gone bool) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	e := l.s.overlay.entries[id]
+	return e != nil, e != nil && e.gone
+}
+
+// read reads a task. One that is damaged is no victim: see refill.
+func (l *look) read(b buckets, id outbox.ID) bool {
+	t, err := load(b, id)
+	if err != nil || t == nil {
+		return false
+	}
+	l.found = append(l.found, t)
+	l.bytes += len(t.raw)
+	return true
+}
+
+// merge puts what was found to the rest. mu is held, and the database is as it was.
+func (l *look) merge(of home) {
+	o := &l.s.overlay
+	v := &o.victims[of]
+	v.most = l.most
+	for _, t := range l.found {
+		l.s.admitLoaded(t)
+	}
+	if len(l.bad) > 0 {
+		v.ids = slices.DeleteFunc(slices.Clone(v.ids), func(id outbox.ID) bool {
+			_, bad := slices.BinarySearchFunc(l.bad, id, outbox.ID.Compare)
+			return bad && o.entries[id] == nil
+		})
+	}
+	if v.bound != l.from { // somebody else has looked meanwhile, or found too many
+		l.end = false
+		return
+	}
+	to := l.bound
+	if l.end {
+		to = l.s.ids.last
+	}
+	if to.Compare(l.from) <= 0 {
+		return
+	}
+	for id, e := range o.entries {
+		if id.Compare(l.from) > 0 && id.Compare(to) <= 0 && !e.gone && (e.state == outbox.Dead) == (of == homeDead) {
+			l.ids = append(l.ids, id)
+		}
+	}
+	slices.SortFunc(l.ids, outbox.ID.Compare)
+	v.ids = append(slices.Clone(v.ids), slices.Compact(l.ids)...)
+	v.bound = to
+}
+
+// atOnce is how many victims to look for, where entries want room: enough for all of
+// them if they are as large, so that one record drops and accepts.
+func (s *Store) atOnce(entries []*entry) (most, limit int) {
+	most = min(victimsAtOnce, max(s.opts.softEntries/4, 1))
+	return max(most, len(entries)), max(refillBytes, int(totalCost(entries).bytes))
+}
+
+// findRoom sees to it that the next try of DropOldest has victims at hand. Where more
+// has to go than is brought into memory at once, because the store was opened with a
+// smaller quota or a transaction has exceeded it, it drops a part of it.
+func (s *Store) findRoom(ctx context.Context, entries []*entry, full *fullError) error {
+	for {
+		most, limit := s.atOnce(entries)
+		var found, partly, transient bool
+		err := s.findVictims(homeTasks, most, limit, func(more bool) error {
+			now := s.shortOf(full.asked)
+			if found = now == nil; found {
+				return nil
+			}
+			now.replaced = full.replaced
+			picked, rest := s.pickFor(now)
+			found, full = rest.none(), now
+			transient = s.unsure.tasks > 0 || s.retrying > 0
+			if found || !more || !s.canFree(now.lacks) {
+				return nil
+			}
+			partly = true
+			return s.recordBy(s.log.Queue, drop(picked))
+		})
+		switch {
+		case err != nil || found:
+			return err
+		case partly:
+			return s.makeRoom(ctx)
+		case !transient:
+			return full // all is in flight
+		}
+		// What others have handed in a moment ago can be dropped once it is durable.
+		if err := s.syncLog(ctx); ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", full, ctx.Err()) // nothing was accepted
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// canFree reports whether so much can be dropped at all, as things stand. mu is held.
+func (s *Store) canFree(lacks amount) bool {
+	free := s.use[homeTasks]
+	for _, e := range s.overlay.leases.list {
+		free.add(amount{1, e.cost}, -1)
+	}
+	lacks.add(free, -1)
+	return lacks.none()
+}
