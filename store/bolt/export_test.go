@@ -80,3 +80,18 @@ func (s *Store) Stock() (Stock, error) {
 	}
 	return Stock{flat(st.recorded), flat(st.recounted), flat(st.memory), flat(st.expected)}, err
 }
+
+// Used returns what the quotas go by.
+func (s *Store) Used() (tasks, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.used()
+	return u.tasks, u.bytes
+}
+
+// Waiters returns how many calls of Create wait for room in the quota.
+func (s *Store) Waiters() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiters)
+}

@@ -137,6 +137,9 @@ func (s *Store) awaitRoom(ctx context.Context, need amount, full *fullError) err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err = s.usable(); err == nil && ctx.Err() != nil {
+		if now := s.shortOf(need); now != nil {
+			full = now
+		}
 		err = fmt.Errorf("%w: waited for room: %w", full, ctx.Err())
 	}
 	switch {
