@@ -95,3 +95,6 @@ func (s *Store) Waiters() int {
 	defer s.mu.Unlock()
 	return len(s.waiters)
 }
+
+// OpKinds is how many kinds of log records there are.
+const OpKinds = int(opBase)

@@ -1,10 +1,12 @@
 package bolt_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"os"
 	"path/filepath"
@@ -189,8 +191,10 @@ func (m *machine) offer(leases bool) []outbox.Task {
 	tasks := make([]outbox.Task, rapid.IntRange(1, 4).Draw(m.T, "tasks"))
 	for i := range tasks {
 		t := &tasks[i]
-		*t = outbox.Task{Event: outbox.Event{Name: fmt.Sprint("t", m.made), Payload: []byte("payload")}, MaxAttempts: 3, Delay: m.anyDelay()}
+		*t = outbox.Task{Event: outbox.Event{Name: fmt.Sprint("t", m.made)}, MaxAttempts: 3, Delay: m.anyDelay()}
 		m.made++
+		size := rapid.SampledFrom([]int{1, 1, 1, 30_000}).Draw(m.T, "payload of") // two large ones fill a segment
+		t.Payload = bytes.Repeat([]byte(t.Name), size)
 		t.Key = rapid.SampledFrom([]string{"", "", "a", "b", "bb"}).Draw(m.T, "key")
 		switch rapid.SampledFrom([]string{"", "", "", "unique", "latest", "latest", "ttl"}).Draw(m.T, "kind") {
 		case "unique":
@@ -327,8 +331,8 @@ func describe(tasks []outbox.Task) string {
 		for _, f := range t.Failures {
 			failures = append(failures, fmt.Sprint(f.Attempt, f.Error))
 		}
-		lines = append(lines, fmt.Sprintf("%s %s key %q unique %q latest %q attempts %d (%d) of %d failures %v reason %q",
-			t.Name, t.State, t.Key, t.Unique, t.LatestOnly, t.Attempts, t.Attempt, t.MaxAttempts, failures, t.Reason))
+		lines = append(lines, fmt.Sprintf("%s %s of %d bytes (%08x) key %q unique %q latest %q attempts %d (%d) of %d failures %v reason %q",
+			t.Name, t.State, len(t.Payload), crc32.ChecksumIEEE(t.Payload), t.Key, t.Unique, t.LatestOnly, t.Attempts, t.Attempt, t.MaxAttempts, failures, t.Reason))
 	}
 	return strings.Join(lines, "\n\t\t")
 }
