@@ -75,10 +75,12 @@ func (s *Store) apply(c *change) {
 			s.retrying--
 		}
 		e.sched = e.sched.after(c.op)
+		s.overlay.weigh(e)
 		s.overlay.touch(e, c.pos)
 		s.wait(e)
 	case opBury:
 		e.sched = e.sched.after(c.op)
+		s.overlay.weigh(e)
 		e.state, e.reason = outbox.Dead, c.op.reason
 		s.settled(e, c.pos)
 		s.buried(e)
@@ -140,8 +142,8 @@ func (s *Store) end(e *entry, pos wal.Position) {
 	e.gone = true
 	if e.inDatabase() {
 		s.settled(e, pos)
-		s.overlay.bytes -= int64(len(e.raw))
-		e.raw = nil
+		e.raw, e.sched.failures = nil, nil
+		s.overlay.weigh(e)
 		return
 	}
 	if s.live {

@@ -43,6 +43,7 @@ func (s *Store) flush(ctx context.Context) error {
 			s.abandonFlush(rest)
 			return err
 		}
+		clear(rest[:n]) // what has left memory must not be kept by the snapshot (P7)
 		if rest = rest[n:]; last {
 			break
 		}
@@ -87,7 +88,7 @@ func (s *Store) takeSnapshot() *snapshot {
 func chunk(items []item) int {
 	bytes := 0
 	for i := range items {
-		if bytes += len(items[i].raw); i >= chunkEntries || bytes > chunkBytes && i > 0 {
+		if bytes += len(items[i].raw) + items[i].sched.weight(); i >= chunkEntries || bytes > chunkBytes && i > 0 {
 			return i
 		}
 	}

@@ -31,12 +31,19 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 			return fmt.Errorf("%w: a key of %q has more than %d bytes", outbox.ErrTooLarge, t.Name, outbox.MaxKeyBytes)
 		}
 	}
-	entries, records := encode(tasks)
-	if err := s.opts.tooLarge(totalCost(entries)); err != nil {
+	if tx := outbox.TxFrom(ctx); tx != nil {
+		entries, _ := encode(tasks)
+		if err := s.opts.tooLarge(totalCost(entries)); err != nil {
+			return err
+		}
+		return s.createInTx(tx, tasks, entries)
+	}
+	if err := s.makeRoom(ctx); err != nil {
 		return err
 	}
-	if tx := outbox.TxFrom(ctx); tx != nil {
-		return s.createInTx(tx, tasks, entries)
+	entries, records := encode(tasks) // not before: many may wait for room
+	if err := s.opts.tooLarge(totalCost(entries)); err != nil {
+		return err
 	}
 	pos, err := s.accept(ctx, tasks, entries, records)
 	if err != nil {
@@ -177,7 +184,7 @@ func (s *Store) date(tasks []outbox.Task, entries []*entry) {
 // have no such keys and need no look at the database.
 func (s *Store) withKeys(entries []*entry, f func() error) error {
 	wanted := false
-	lanes := &refillResult{}
+	lanes := &refillResult{whole: true}
 	for _, e := range entries {
 		wanted = wanted || e.unique != "" || e.latest != "" || e.id != outbox.ID{}
 		if e.lease > 0 && e.key != "" {

@@ -42,7 +42,7 @@
 //
 // # Checkpoints
 //
-// A checkpoint is due when the overlay has 32,768 tasks or 16 MiB, when the log has
+// A checkpoint is due when the overlay has 16,384 tasks or 8 MiB, when the log has
 // three full segments, when nothing has happened for a minute, and at Close. It
 // writes what is dirty, sorted, at most 8,192 tasks or 4 MiB in a transaction, and
 // stores the log position in the last one (R29, R31). If nothing in the older part

@@ -23,6 +23,7 @@ type entry struct {
 	homeWhen  int64        // the time under which the database lists it
 	rewritten bool         // raw is no longer what the database has
 	dirtyAt   wal.Position // the first record that the database does not know; 0 = it knows all
+	weighed   int64        // what overlay.bytes has of it
 	changes   int          // counts durable changes, so that a checkpoint sees what moved on behind it
 	flushing  bool         // a checkpoint may be writing it right now
 	charged   home         // where it counts in Store.use
@@ -64,9 +65,39 @@ const (
 	ending                // the same, and after it nothing is left of the task
 )
 
-// entrySize is what an entry costs in memory beside its raw bytes, for the
-// overlay's bound (P7).
-const entrySize = 400
+// What an entry costs in memory, for the overlay's bound (P7), as measured: itself,
+// its places in the map of entries and in ready, and what the allocator rounds up;
+// the same for its lane, for a place in unique or latest, and for a failure.
+const (
+	entrySize   = 440
+	laneSize    = 160
+	holderSize  = 50
+	failureSize = 48
+)
+
+// weight is the entry's cost at this moment.
+func (e *entry) weight() int64 {
+	n := entrySize + len(e.raw) + len(e.key) + len(e.unique) + len(e.latest) + e.sched.weight()
+	if e.key != "" {
+		n += laneSize
+	}
+	if e.unique != "" {
+		n += holderSize
+	}
+	if e.latest != "" {
+		n += holderSize
+	}
+	return int64(n)
+}
+
+// weight is the schedule's part in that of its entry: the error texts may be larger
+// than the event.
+func (s *schedule) weight() (n int) {
+	for _, f := range s.failures {
+		n += failureSize + len(f.Error)
+	}
+	return n
+}
 
 func newEntry(h header, raw []byte) *entry {
 	e := &entry{header: h, raw: raw, sched: schedule{due: h.due}, at: -1, leasedAt: -1}

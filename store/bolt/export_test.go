@@ -46,6 +46,13 @@ func (s *Store) InMemory() int {
 	return len(s.overlay.entries)
 }
 
+// Lanes returns how many keys memory knows, and how many of them ask for their head.
+func (s *Store) Lanes() (known, asking int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.overlay.lanes), len(s.overlay.lookups)
+}
+
 // Freeze calls f while no checkpoint runs, so that the files it sees are of one
 // moment.
 func (s *Store) Freeze(f func()) {

@@ -17,8 +17,8 @@ type lane struct {
 	// seen bounds what memory knows of the key: all its tasks in the database with
 	// a lower ID are in memory. A head with seen or higher has to wait until a
 	// lookup has shown that nothing older lies in the database.
-	seen   outbox.ID
-	lookup bool // it is in overlay.lookups
+	seen  outbox.ID
+	asked int // its index in overlay.lookups, from 1; 0 = not there
 
 	left int // tasks that were heads and of whose end the database does not know yet
 }

@@ -31,16 +31,19 @@ type options struct {
 
 // Defaults of the options, and bounds that are not options. The overlay's bounds
 // keep its memory within some 20 MiB (P7): a checkpoint is due at the soft bound,
-// accepting waits for it at twice that.
+// accepting waits for it at twice that. What a checkpoint and the log need meanwhile
+// comes on top: a busy store has 30 to 50 MiB of live heap. Bounds twice as large
+// accept 2 % more a second and need 90.
 const (
 	defaultAckSync      = 50 * time.Millisecond
 	defaultSegmentBytes = 4 << 20
-	softEntries         = 32 << 10
-	softBytes           = 16 << 20
+	softEntries         = 16 << 10
+	softBytes           = 8 << 20
 	chunkEntries        = 8 << 10 // most tasks of one checkpoint transaction
 	chunkBytes          = 4 << 20 // most of their bytes
 	refillEntries       = 512     // most tasks a claim reads from the database at once
 	refillBytes         = 1 << 20
+	laneBytes           = 4 << 20     // and at once of the keys whose heads it looks up
 	heldSegments        = 3           // as many segments with records make a checkpoint due
 	idleCheckpoint      = time.Minute // without a new record makes one due
 	lockWait            = 500 * time.Millisecond

@@ -16,7 +16,7 @@ type overlay struct {
 	leases  heap  // what is claimed,
 	claimed int64 // and its bytes
 	lanes   map[string]*lane
-	lookups []*lane // lanes whose head must be looked for in the database
+	lookups []*lane // lanes in memory whose head must be looked for in the database
 	unique  map[string]*entry
 	latest  map[string]*entry
 
@@ -46,14 +46,25 @@ const never = int64(1<<63 - 1)
 // admit takes an entry into memory.
 func (o *overlay) admit(e *entry) {
 	o.entries[e.id] = e
-	o.bytes += int64(len(e.raw)) + entrySize
+	o.weigh(e)
+}
+
+// weigh notes what an entry costs in memory, once more after that has changed (P7).
+func (o *overlay) weigh(e *entry) {
+	more := e.weight() - e.weighed
+	e.weighed += more
+	o.bytes += more
+	if e.leasedAt >= 0 {
+		o.claimed += more
+	}
 }
 
 // forget takes an entry out of memory. It must be clean, or never have been
 // accepted (I1).
 func (o *overlay) forget(e *entry) {
 	delete(o.entries, e.id)
-	o.bytes -= int64(len(e.raw)) + entrySize
+	o.bytes -= e.weighed
+	e.weighed = 0
 	o.release(e)
 	o.letGo(e)
 }
@@ -149,13 +160,13 @@ func (o *overlay) release(e *entry) {
 // lease notes that an entry is claimed.
 func (o *overlay) lease(e *entry) {
 	o.leases.push(e)
-	o.claimed += int64(len(e.raw)) + entrySize
+	o.claimed += e.weighed
 }
 
 // unlease notes that a claim has ended.
 func (o *overlay) unlease(e *entry) {
 	o.leases.remove(e)
-	o.claimed -= int64(len(e.raw)) + entrySize
+	o.claimed -= e.weighed
 }
 
 // over reports whether more tasks are in memory than so many, or more bytes. Those
@@ -229,10 +240,10 @@ func (o *overlay) advance(l *lane) {
 		if l.waiting[0].at < 0 {
 			o.ready.push(l.waiting[0])
 		}
+	case len(l.waiting) == 0 && l.left == 0:
+		o.dropLane(l) // the database, if it has more of the key, lists its head
 	case l.seen != maxID:
 		o.ask(l)
-	case len(l.waiting) == 0 && l.left == 0:
-		delete(o.lanes, l.key)
 	}
 }
 
@@ -262,7 +273,7 @@ func (o *overlay) evict(e *entry) {
 	switch {
 	case l == nil:
 	case len(l.waiting) == 0 && l.busy == nil && l.left == 0:
-		delete(o.lanes, l.key) // the database lists the head
+		o.dropLane(l) // the database lists the head
 	default:
 		o.limitSeen(l.key, e.id)
 	}
@@ -270,10 +281,30 @@ func (o *overlay) evict(e *entry) {
 
 // ask has the next refill look for a lane's head in the database.
 func (o *overlay) ask(l *lane) {
-	if !l.lookup {
-		l.lookup = true
+	if l.asked == 0 {
 		o.lookups = append(o.lookups, l)
+		l.asked = len(o.lookups)
 	}
+}
+
+// unask ends what ask has begun.
+func (o *overlay) unask(l *lane) {
+	if l.asked == 0 {
+		return
+	}
+	last := len(o.lookups) - 1
+	moved := o.lookups[last]
+	o.lookups[l.asked-1], moved.asked = moved, l.asked
+	o.lookups[last] = nil
+	o.lookups, l.asked = o.lookups[:last], 0
+}
+
+// dropLane takes a lane out of memory, and off the list of those that ask: in an
+// outage nobody looks anything up, and the list would grow with every checkpoint
+// (P7).
+func (o *overlay) dropLane(l *lane) {
+	o.unask(l)
+	delete(o.lanes, l.key)
 }
 
 // limitSeen notes that the database alone holds a task of the key with this ID.

@@ -3,7 +3,6 @@ package bolt
 import (
 	"bytes"
 	"fmt"
-	"slices"
 
 	"github.com/goutbox/goutbox/outbox"
 	"go.etcd.io/bbolt"
@@ -37,15 +36,17 @@ type refillResult struct {
 	scan  bool  // the due bucket has to be scanned,
 	floor place // from here; afterwards, what has not been seen begins here
 	found []*loaded
-	bytes int
+	bytes int // what was found costs in memory
 	lanes []laneLookup
-	asked int // so many lanes of overlay.lookups are among lanes
+	read  int  // so many of lanes were looked up; the others ask again
+	whole bool // all of lanes must be
 	bad   []error
 }
 
 // laneLookup is what one key has in the database from an ID on.
 type laneLookup struct {
 	key   string
+	lane  *lane // that asked; nil if it was not a lane of memory
 	from  outbox.ID
 	seen  outbox.ID // everything from from up to this is in found
 	found []*loaded
@@ -62,12 +63,9 @@ func (s *Store) beginRefill() *refillResult {
 	o := &s.overlay
 	r := &refillResult{now: s.clock.now(), floor: o.floor}
 	r.scan = o.mustRefill(r.now, o.ready.top())
-	for _, l := range o.lookups {
-		if o.lanes[l.key] == l { // else it has left memory since it asked
-			r.lanes = append(r.lanes, laneLookup{key: l.key, from: l.seen})
-		}
+	for _, l := range o.lookups[:min(len(o.lookups), refillEntries)] {
+		r.lanes = append(r.lanes, laneLookup{key: l.key, lane: l, from: l.seen})
 	}
-	r.asked = len(o.lookups)
 	return r
 }
 
@@ -112,7 +110,7 @@ func (r *refillResult) load(b buckets, id outbox.ID) *loaded {
 		r.bad = append(r.bad, err)
 		return nil
 	}
-	r.bytes += len(l.raw)
+	r.bytes += len(l.raw) + l.sched.weight() + entrySize
 	return l
 }
 
@@ -124,10 +122,17 @@ func (r *refillResult) forgetFound() {
 	}
 }
 
-// scanLanes reads the next tasks of each key that is asked for.
+// scanLanes reads the next tasks of each key that is asked for, until it has read
+// enough: what a thousand keys have in front may be large. It reads one key's at
+// least, whatever scanDue has found.
 func (r *refillResult) scanLanes(b buckets) {
 	c := b.keys.Cursor()
+	r.bytes, r.read = 0, 0
 	for i := range r.lanes {
+		if r.bytes >= laneBytes && !r.whole {
+			return
+		}
+		r.read++
 		q := &r.lanes[i]
 		q.seen = maxID
 		prefix := keyPrefix(q.key)
@@ -136,7 +141,7 @@ func (r *refillResult) scanLanes(b buckets) {
 				continue
 			}
 			id := outbox.ID(k[len(prefix):])
-			if n := len(q.found); n == perLane || n > 0 && r.bytes >= refillBytes {
+			if n := len(q.found); n == perLane || n > 0 && r.bytes >= laneBytes {
 				q.seen = id
 				break
 			}
@@ -156,12 +161,11 @@ func (s *Store) mergeRefill(r *refillResult) {
 	for _, l := range r.found {
 		s.admitLoaded(l)
 	}
-	for _, l := range o.lookups[:r.asked] {
-		l.lookup = false
-	}
-	o.lookups = slices.Delete(o.lookups, 0, r.asked)
-	for i := range r.lanes {
+	for i := range r.lanes[:r.read] {
 		q := &r.lanes[i]
+		if q.lane != nil {
+			o.unask(q.lane)
+		}
 		for _, l := range q.found {
 			s.admitLoaded(l)
 		}

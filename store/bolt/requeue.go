@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
@@ -28,8 +27,12 @@ func (s *Store) Requeue(ctx context.Context, ids ...outbox.ID) (int, error) {
 	})
 }
 
-// changeAtOnce is how many tasks one step of change brings into memory (P7).
-const changeAtOnce = 1024
+// changeAtOnce is how many tasks one step of change brings into memory at most, if
+// they are small (P7).
+const (
+	changeAtOnce = 1024
+	changeBytes  = 2 << 20 // unless the first of them alone has more
+)
 
 // change decides on an operation for each of the tasks, and waits until all are
 // durable. It returns how many there were; why the others were refused is joined.
@@ -43,32 +46,35 @@ func (s *Store) change(ctx context.Context, what string, ids []outbox.ID, decide
 	}
 	changed := 0
 	var refused []error
-	for some := range slices.Chunk(ids, changeAtOnce) {
+	for len(ids) > 0 {
 		if err := s.makeRoom(ctx); err != nil {
 			return changed, err
 		}
-		n, no, err := s.changeSome(ctx, some, decide)
+		seen, n, no, err := s.changeSome(ctx, ids[:min(len(ids), changeAtOnce)], decide)
 		changed += n
 		refused = append(refused, no...)
 		if err != nil {
 			return changed, s.translate(err)
 		}
+		ids = ids[seen:]
 	}
 	return changed, errors.Join(refused...)
 }
 
-func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*entry) (*op, error)) (changed int, refused []error, err error) {
+// changeSome does that for the first of the tasks, so many that they fit into memory,
+// and says how many those were.
+func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*entry) (*op, error)) (seen, changed int, refused []error, err error) {
 	var found []*loaded
 	var pos wal.Position
 	err = s.read(func(tx *bbolt.Tx) error {
 		var err error
-		found, err = loadForChange(tx, ids, s.headersOf(ids))
+		seen, found, err = loadForChange(tx, ids, s.headersOf(ids))
 		return err
 	}, func() error {
 		for _, l := range found {
 			s.admitLoaded(l)
 		}
-		for _, id := range ids {
+		for _, id := range ids[:seen] {
 			e := s.overlay.entries[id]
 			if e == nil || e.gone || e.phase == queued {
 				refused = append(refused, fmt.Errorf("%w: task %s", outbox.ErrNotFound, id))
@@ -88,9 +94,9 @@ func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*en
 		return nil
 	})
 	if err != nil || changed == 0 {
-		return changed, refused, err // those that came before the error take effect all the same
+		return seen, changed, refused, err // those that came before the error take effect all the same
 	}
-	return changed, refused, s.log.Wait(ctx, pos)
+	return seen, changed, refused, s.log.Wait(ctx, pos)
 }
 
 // headersOf returns what memory knows of tasks, as entries that are good for
@@ -100,29 +106,35 @@ func (s *Store) headersOf(ids []outbox.ID) (entries []*entry) {
 	defer s.mu.Unlock()
 	for _, id := range ids {
 		if e := s.overlay.entries[id]; e != nil {
-			entries = append(entries, &entry{header: e.header})
+			entries = append(entries, keysOf(e.header))
 		}
 	}
 	return entries
 }
 
-// loadForChange reads tasks, and whoever holds their keys and those of the entries.
-func loadForChange(tx *bbolt.Tx, ids []outbox.ID, entries []*entry) ([]*loaded, error) {
+// keysOf returns an entry whose holders are those of the keys alone: the task itself
+// is known.
+func keysOf(h header) *entry { return &entry{header: header{unique: h.unique, latest: h.latest}} }
+
+// loadForChange reads tasks, and whoever holds their keys and those of the entries. It
+// says how many of the IDs it has seen to: as many as changeBytes allow (P7).
+func loadForChange(tx *bbolt.Tx, ids []outbox.ID, entries []*entry) (seen int, found []*loaded, err error) {
 	b, err := openBuckets(tx)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	var found []*loaded
-	for _, id := range ids {
-		l, err := load(b, id)
+	bytes := 0
+	for ; seen < len(ids) && bytes < changeBytes; seen++ {
+		l, err := load(b, ids[seen])
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		if l != nil {
+			bytes += len(l.raw) + l.sched.weight()
 			found = append(found, l)
-			entries = append(entries, &entry{header: l.header})
+			entries = append(entries, keysOf(l.header))
 		}
 	}
 	holders, err := loadHolders(b, entries)
-	return append(found, holders...), err
+	return seen, append(found, holders...), err
 }

@@ -44,7 +44,7 @@ func (s *Store) shortOf(need amount) *fullError {
 // waits it holds nothing, so whoever settles meanwhile can go on.
 func (s *Store) accept(ctx context.Context, tasks []outbox.Task, entries []*entry, records [][]byte) (wal.Position, error) {
 	var granted amount
-	for relax := true; ; relax = s.opts.overflow != DropOldest {
+	for relax := false; ; relax = s.opts.overflow != DropOldest {
 		if relax { // else a checkpoint would take away the victims that were just found
 			if err := s.makeRoom(ctx); err != nil {
 				s.ungrant(granted)
