@@ -150,7 +150,7 @@ func (s *Store) auditMemory(a *auditor) {
 	var bytes int64
 	dirty := 0
 	for id, e := range o.entries {
-		bytes += int64(len(e.raw)) + entrySize
+		bytes += e.weight()
 		if e.dirtyAt != 0 {
 			dirty++
 		}
@@ -212,7 +212,7 @@ func (l *lane) has(e *entry) bool {
 func (a *auditor) claims(o *overlay) {
 	var bytes int64
 	for _, e := range o.leases.list {
-		bytes += int64(len(e.raw)) + entrySize
+		bytes += e.weight()
 		if e.phase != claimed || o.entries[e.id] != e {
 			a.wrong("task %s has a lease, but is not claimed", e.id)
 		}
