@@ -51,7 +51,7 @@ func (r *runner) notes(m machine.Machine) (notes []string) {
 func (r *runner) settings() map[string]any {
 	return map[string]any{
 		"workloads": strings.Split(list(r.workloads, workloadName), ","), "stores": strings.Split(list(r.subjects, subjectName), ","),
-		"producers": r.Producers, "size": r.Size, "duration": r.Duration.String(), "rounds": r.rounds, "n": r.Events, "seed": r.seed,
+		"producers": r.Producers, "size": r.Size, "duration": r.Duration.String(), "rounds": r.rounds, "n": r.Events, "cold": r.Cold, "seed": r.seed,
 	}
 }
 

@@ -138,7 +138,7 @@ func (t *turn) one(ctx context.Context, s subject.Subject) (sample report.Sample
 			err = rerr
 		}
 	}()
-	t.guard.watch(10*t.Duration + hangs)
+	t.guard.watch(10*t.Duration + time.Duration(t.Events)*slowEvent + hangs)
 	defer t.guard.rest()
 	labels := pprof.Labels("workload", t.workload.Name, "store", s.Name, "producers", strconv.Itoa(t.producers), "phase", "measure")
 	pprof.Do(ctx, labels, func(ctx context.Context) {
@@ -153,6 +153,10 @@ func (t *turn) one(ctx context.Context, s subject.Subject) (sample report.Sample
 // hangs is how much longer than planned a measurement may take before it counts as
 // hanging.
 const hangs = 3 * time.Minute
+
+// slowEvent is how long an event of a backlog may take at most, to be stored, copied,
+// delivered and checked.
+const slowEvent = 300 * time.Microsecond
 
 // discard removes a folder, and waits until the file system has, so that the next
 // measurement does not pay for it.

@@ -33,6 +33,12 @@ func NewTally(source *Source, producers int) *Tally {
 	return &Tally{source: source, seen: make([]seen, producers)}
 }
 
+// Expect makes room for so many events of a producer, so that the tally does not grow
+// while memory is being measured.
+func (t *Tally) Expect(producer int, events uint64) {
+	t.seen[producer].words = make([]uint64, events/64+1)
+}
+
 // See notes one payload, and returns what it says of itself.
 func (t *Tally) See(payload []byte) (Mark, bool) {
 	m, err := t.source.Read(payload)

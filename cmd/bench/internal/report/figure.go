@@ -16,6 +16,7 @@ const (
 	Ratio   Unit = "ratio"
 	Seconds Unit = "seconds"
 	Bytes   Unit = "bytes"
+	Memory  Unit = "bytes of memory"
 )
 
 // Figure is one thing that is measured. Its name is the key in JSON and in Go

@@ -17,6 +17,8 @@ func (u Unit) Format(v float64) string {
 		return duration(v)
 	case Bytes:
 		return size(v)
+	case Memory:
+		return strconv.FormatFloat(v/(1<<20), 'f', 1, 64) + " MiB"
 	}
 	if v < 100 && v != float64(int64(v)) {
 		return strconv.FormatFloat(v, 'f', 1, 64)

@@ -51,7 +51,7 @@ func measureDrain(t *Trial) (report.Sample, error) {
 		s.Set(figOpen, took.Seconds())
 		s.Set(figFull, float64(folderSize(t.Dir)))
 	}
-	if err := t.drain(q, s, producers); err != nil {
+	if err := t.drain(q, s, producers, load.NewTally(t.Source, 1)); err != nil {
 		return nil, err
 	}
 	if err := t.check(q, make([]uint64, 1)); err != nil {
@@ -63,18 +63,22 @@ func measureDrain(t *Trial) (report.Sample, error) {
 	return s, nil
 }
 
+// backlog is how many events are stored.
+func (t *Trial) backlog() int {
+	if most := t.Subject.Most; most > 0 {
+		return min(t.Settings.Events, most)
+	}
+	return t.Settings.Events
+}
+
 // fill stores the backlog. All that this starts is labelled as such in profiles.
 func (t *Trial) fill(producers *load.Producers) (q *opened, err error) {
-	n := t.Settings.Events
-	if most := t.Subject.Most; most > 0 {
-		n = min(n, most)
-	}
 	t.Say("storing the backlog")
 	t.phase("fill", func(ctx context.Context) {
 		if q, err = t.queue(); err != nil {
 			return
 		}
-		if _, err = producers.Exactly(ctx, uint64(n), q.EnqueueBatch); err != nil {
+		if _, err = producers.Exactly(ctx, uint64(t.backlog()), q.EnqueueBatch); err != nil {
 			q.Close()
 		}
 	})
@@ -82,9 +86,8 @@ func (t *Trial) fill(producers *load.Producers) (q *opened, err error) {
 }
 
 // drain is the measurement.
-func (t *Trial) drain(q *opened, s report.Sample, producers *load.Producers) error {
+func (t *Trial) drain(q *opened, s report.Sample, producers *load.Producers, tally *load.Tally) error {
 	t.Say("draining")
-	tally := load.NewTally(t.Source, 1)
 	w, err := t.begin(q)
 	if err != nil {
 		return err

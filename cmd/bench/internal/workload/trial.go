@@ -21,6 +21,7 @@ type Settings struct {
 	Size      int           // bytes of a payload
 	Duration  time.Duration // of one measurement
 	Events    int           // of a backlog
+	Cold      bool          // have the system forget its page cache, and open once more
 	Producers []int
 	Every     bool // all workloads with producers take all of Producers, not enqueue alone
 }
