@@ -270,15 +270,20 @@ func TestLazy_FailedSyncPoisons(t *testing.T) {
 func TestLazy_PoisonInTheSameRound(t *testing.T) {
 	disk := waltest.New()
 	opts := lazyOptions(disk)
+	opts.SegmentBytes = 0
 	var failedFrom wal.Position
 	opts.OnFailed = func(from wal.Position, _ error) { failedFrom = from }
 	l := openWith(t, opts)
-	appendAll(t, l, big(1, 30000))
+	appendAll(t, l, big(1, 3<<20))
 	failFirst(disk, waltest.Sync)
-	_, err := l.Append(ctx, big(2, 40000)) // rolls, and that syncs
+	_, err := l.Write(big(2, 700<<10)) // is written
+	require.NoError(t, err)
+	last, err := l.Append(ctx, big(3, 700<<10)) // does not fit, and the end of the segment is synced
 	require.ErrorIs(t, err, wal.ErrPoisoned)
+	require.EqualValues(t, 3, last)
 	require.EqualValues(t, 2, failedFrom)
 	require.EqualValues(t, 1, l.Durable())
+	require.ErrorIs(t, l.Wait(ctx, 2), wal.ErrPoisoned)
 }
 
 // TestLazy_SyncWithoutRoom: what Open found cannot be written again on a full device. Sync says so, and Synced how far it is.

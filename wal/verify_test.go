@@ -423,3 +423,35 @@ func TestVerify_Histories(t *testing.T) {
 		})
 	}
 }
+
+// TestVerify_BehindTheSeal has a segment with intact groups behind the place where the next one continues: they were torn off
+// by a crash, and their numbers were given out again. Damage before that place must not bring them back.
+func TestVerify_BehindTheSeal(t *testing.T) {
+	disk := waltest.New()
+	opts := wal.Options{FS: disk}
+	l := openWith(t, opts)
+	appendAll(t, l, texts(1, 4)...)
+	for i := range 3 {
+		_, err := l.Write(big(i, 1<<20-100))
+		require.NoError(t, err)
+	}
+	require.NoError(t, l.Close())
+	spoilGroup(1, 4)(disk) // record 5, of the last sync: a torn tail
+	l = openWith(t, opts)
+	require.Positive(t, l.Recovery().TornBytes)
+	appendAll(t, l, texts(5, 9)...)
+	require.NoError(t, l.Close())
+	report, got, err := survey(disk)
+	require.NoError(t, err)
+	require.Empty(t, report.Findings)
+	require.Equal(t, string(text(6)), got[6])
+
+	spoilGroup(1, 2)(disk) // record 3, the last before the seal
+	spoilGroup(2, 0)(disk) // record 4, which was written again
+	report, got, err = survey(disk)
+	require.NoError(t, err)
+	require.Equal(t, []wal.Position{1, 2, 5, 6, 7, 8, 9}, keys(got), "%+v", report.Findings)
+	require.Equal(t, string(text(6)), got[6])
+	lost, _ := lostBy(report)
+	require.Equal(t, map[wal.Position]bool{3: true, 4: true}, lost)
+}
