@@ -64,6 +64,8 @@ func TestCrash_EveryOperation(t *testing.T) {
 			}
 		}
 	}
+	h.reached.require(t, "torn tail", "no witness", "tail rewritten", "spare adopted", "unfinished spare removed",
+		"several segments", "empty", "trimmed", "folder made")
 }
 
 // TestCrash_DuringRecovery does the same, lets a program recover and go on working, and turns the power off again after
@@ -88,11 +90,13 @@ func TestCrash_DuringRecovery(t *testing.T) {
 			}
 		}
 	}
+	h.reached.require(t, "torn tail", "no witness", "tail rewritten", "spare adopted", "unfinished spare removed", "several segments")
 }
 
 // goOn crashes, recovers and works a little more. It returns the history of both runs.
 func goOn(h *history, n int, seed uint64) (*history, error) {
 	second := newHistory(h.disk.Crash(n, seed))
+	second.reached = h.reached
 	second.serial = 1_000_000
 	second.acks = []mark{{0, at(h.acks, n)}}
 	second.trims = []mark{{0, at(h.trims, n)}}
@@ -127,6 +131,7 @@ func recoverAndCheck(h *history, disk *waltest.FS, ops int) error {
 	if err != nil {
 		return err
 	}
+	h.reached.found(l, disk)
 	if err := h.check(l, ops); err != nil {
 		return err
 	}
@@ -134,8 +139,15 @@ func recoverAndCheck(h *history, disk *waltest.FS, ops int) error {
 		return nil
 	}
 	// It must be of use, too. That is slow, as it makes a segment.
+	doubtful := l.Synced() < l.Durable()
 	if _, err := l.Append(ctx, []byte("again")); err != nil {
 		return fmt.Errorf("append after recovery: %w", err)
+	}
+	if l.Synced() != l.Durable() {
+		return fmt.Errorf("synced to %d of %d", l.Synced(), l.Durable())
+	}
+	if doubtful {
+		h.reached["tail rewritten"]++
 	}
 	return l.Close()
 }

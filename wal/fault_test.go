@@ -50,7 +50,7 @@ func TestFault_EveryOperation(t *testing.T) {
 	t.Parallel()
 	clean := newHistory(waltest.New())
 	require.Empty(t, tryWork(clean))
-	met := map[error]int{}
+	met, places := map[error]int{}, reached{}
 	for n := range clean.disk.Ops() {
 		for _, forever := range []bool{false, true} {
 			for _, cause := range []error{waltest.ErrIO, waltest.ErrFull} {
@@ -59,6 +59,7 @@ func TestFault_EveryOperation(t *testing.T) {
 						continue
 					}
 					h := newHistory(waltest.New())
+					h.reached = places
 					h.disk.Inject(func(op waltest.Op) *waltest.Fault {
 						if op.Kind >= waltest.ReadDir || op.N < n || op.N > n && !forever {
 							return nil
@@ -74,6 +75,7 @@ func TestFault_EveryOperation(t *testing.T) {
 	}
 	require.Positive(t, met[wal.ErrPoisoned])
 	require.Positive(t, met[wal.ErrNoSpace])
+	places.require(t, "no witness", "spare adopted", "unfinished spare removed", "several segments", "empty", "refused and left out")
 }
 
 func checkFault(h *history, errs []error, cause error, met map[error]int) error {
@@ -98,6 +100,9 @@ func checkFault(h *history, errs []error, cause error, met map[error]int) error 
 		if err := recoverAndCheck(h, h.disk.Crash(ops, seed), ops); err != nil {
 			return fmt.Errorf("after a crash, seed %d: %w", seed, err)
 		}
+	}
+	if len(h.refused) > 0 {
+		h.reached["refused and left out"]++
 	}
 	h.disk.Kill()
 	if err := recoverAndCheck(h, h.disk, ops); err != nil {

@@ -3,6 +3,7 @@ package wal_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/goutbox/goutbox/wal"
@@ -101,6 +102,44 @@ type history struct {
 	trims   []mark                        // no longer needed before pos, asked for after so many operations
 	refused map[wal.Position]bool         // failed with ErrNoSpace: must never be seen
 	serial  int
+	reached reached
+}
+
+// reached counts how often a test has been at a place that it is about: a test that no longer gets there passes for no
+// reason.
+type reached map[string]int
+
+// found notes what Open met on a disk that had just been started.
+func (r reached) found(l *wal.Log, disk *waltest.FS) {
+	for what, met := range map[string]bool{
+		"torn tail":        l.Recovery().TornBytes > 0,
+		"no witness":       l.Synced() < l.Durable(),
+		"spare adopted":    l.Stats().Spares > 0,
+		"several segments": l.Stats().Segments > 1,
+		"empty":            l.Stats().Segments == 0,
+		"trimmed":          l.First() > 1,
+	} {
+		if met {
+			r[what]++
+		}
+	}
+	for n := range disk.Ops() {
+		switch op := disk.Op(n); {
+		case op.Kind == waltest.Remove && filepath.Ext(op.Name) == ".tmp":
+			r["unfinished spare removed"]++
+		case op.Kind == waltest.Mkdir && op.Err == nil:
+			r["folder made"]++
+		}
+	}
+}
+
+// require fails the test unless it has been at all of these places.
+func (r reached) require(t *testing.T, places ...string) {
+	t.Helper()
+	t.Logf("reached: %v", r)
+	for _, p := range places {
+		require.Positive(t, r[p], "the test never met: %s", p)
+	}
 }
 
 type mark struct {
@@ -114,6 +153,7 @@ func newHistory(disk *waltest.FS) *history {
 		data:    map[wal.Position]string{},
 		batch:   map[wal.Position]wal.Position{},
 		refused: map[wal.Position]bool{},
+		reached: reached{},
 	}
 }
 
