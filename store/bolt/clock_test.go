@@ -167,9 +167,9 @@ func TestClock_DelayAfterRestart(t *testing.T) {
 				d.sleep(time.Hour) // the last checkpoint is older than the retry
 				require.NoError(d, d.s.Flush())
 				d.sleep(time.Hour)
-				require.NoError(d, d.s.Settle(d.Context(), []outbox.Outcome{{ID: got.ID, Token: got.Token, Verdict: outbox.Retry, Delay: 2 * time.Hour}}))
 				delayed.Delay = time.Hour
 				create(d.T, d.s, delayed)
+				require.NoError(d, d.s.Settle(d.Context(), []outbox.Outcome{{ID: got.ID, Token: got.Token, Verdict: outbox.Retry, Delay: 2 * time.Hour}}))
 				d.sleep(30 * time.Minute)
 				d.years(years)
 				restart()

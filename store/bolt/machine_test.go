@@ -78,12 +78,7 @@ type machine struct {
 
 func newMachine(t *rapid.T, dir string) *machine {
 	m := &machine{T: t, ctx: t.Context(), dir: dir, disk: waltest.New(), model: mem.New(), known: map[outbox.ID]outbox.Task{}}
-	for parent, rest := "/", strings.Split(dir, "/")[1:]; len(rest) > 0; rest = rest[1:] { // on the log's disk
-		path := filepath.Join(parent, rest[0])
-		m.ok("mkdir", m.disk.Mkdir(path))
-		m.ok("sync", m.disk.SyncDir(parent))
-		parent = path
-	}
+	mkdirAll(t, m.disk, dir)
 	m.open()
 	return m
 }
@@ -97,6 +92,17 @@ func (m *machine) open() {
 	m.ok("open", err)
 	m.s, m.tokens = s, map[outbox.ID][2]uint64{}
 	m.later()
+}
+
+// mkdirAll makes a folder on a disk in memory, as it is on the other.
+func mkdirAll(t require.TestingT, disk *waltest.FS, dir string) {
+	parent := filepath.VolumeName(dir) + string(filepath.Separator)
+	for _, name := range strings.Split(dir[len(parent):], string(filepath.Separator)) {
+		path := filepath.Join(parent, name)
+		require.NoError(t, disk.Mkdir(path))
+		require.NoError(t, disk.SyncDir(parent))
+		parent = path
+	}
 }
 
 func (m *machine) run() {
@@ -113,7 +119,7 @@ func (m *machine) run() {
 		"wall clock": m.step(func() { m.wrong.Store(rapid.SampledFrom([]int64{0, 50, -50, -80, 9000}).Draw(m.T, "years")) }),
 		"idle":       m.step(func() { time.Sleep(11 * time.Minute); synctest.Wait() }),
 		"filter":     m.step(m.filter),
-		"":           func(t *rapid.T) { m.T = t; m.compare(m.model, true) },
+		"":           m.check,
 	})
 	m.reopen()
 	for m.claim(); len(m.tokens) > 0; m.claim() {
@@ -498,8 +504,25 @@ func (m *machine) crash() {
 	m.Fatalf("after a crash the store is like none of %d states that it may be in; the last:\n%s", len(differ), differ[len(differ)-1])
 }
 
-// compare compares all that can be seen. A listing makes durable what was settled,
-// so there is none while something is not.
+// check compares after every step, at least the counters. A listing would make
+// durable what was settled, and hide that something else is not.
+func (m *machine) check(t *rapid.T) {
+	m.T = t
+	if !m.s.Unsynced() && rapid.Bool().Draw(t, "list") {
+		m.compare(m.model, true)
+		return
+	}
+	// What is late only moves a task from pending to dropped.
+	got, want := m.stats(m.s), m.stats(m.model)
+	late := got.Pending - want.Pending
+	m.late = late > 0
+	if late == want.DroppedBy.Coalesced-got.DroppedBy.Coalesced {
+		got.Pending, got.Dropped, got.DroppedBy.Coalesced = want.Pending, want.Dropped, want.DroppedBy.Coalesced
+	}
+	m.same("stats", got, want)
+}
+
+// compare compares all that can be seen.
 func (m *machine) compare(model *mem.Store, allowLate bool) {
 	m.Helper()
 	if diff := m.difference(model, allowLate); diff != "" {
@@ -515,29 +538,21 @@ func (m *machine) difference(model *mem.Store, allowLate bool) string {
 	if got.Accepted != got.Delivered+got.Pending+got.InFlight+got.Dead+got.Dropped {
 		return fmt.Sprintf("P5: %+v", got)
 	}
-	if len(m.before) > 0 && m.s.Unsynced() {
-		// What is late can not be told without a listing, but it only moves a task
-		// from pending to dropped.
-		if pending := got.Pending - want.Pending; pending == want.DroppedBy.Coalesced-got.DroppedBy.Coalesced {
-			got.Pending, got.Dropped, got.DroppedBy.Coalesced = want.Pending, want.Dropped, want.DroppedBy.Coalesced
+	lists := [2][]outbox.Task{m.list(m.s, outbox.Filter{}), m.list(model, outbox.Filter{})}
+	m.late = false
+	lists[0] = slices.DeleteFunc(lists[0], func(t outbox.Task) bool {
+		there := slices.ContainsFunc(lists[1], func(o outbox.Task) bool { return o.ID == t.ID })
+		late := allowLate && !there && t.LatestOnly != "" && t.State == outbox.Waiting
+		if late {
+			m.late = true
+			got.Pending--
+			got.Dropped++
+			got.DroppedBy.Coalesced++
 		}
-	} else {
-		lists := [2][]outbox.Task{m.list(m.s, outbox.Filter{}), m.list(model, outbox.Filter{})}
-		m.late = false
-		lists[0] = slices.DeleteFunc(lists[0], func(t outbox.Task) bool {
-			there := slices.ContainsFunc(lists[1], func(o outbox.Task) bool { return o.ID == t.ID })
-			late := allowLate && !there && t.LatestOnly != "" && t.State == outbox.Waiting
-			if late {
-				m.late = true
-				got.Pending--
-				got.Dropped++
-				got.DroppedBy.Coalesced++
-			}
-			return late
-		})
-		if a, b := describe(lists[0]), describe(lists[1]); a != b {
-			return fmt.Sprintf("listing:\n\tstore\t%s\n\tmodel\t%s", a, b)
-		}
+		return late
+	})
+	if a, b := describe(lists[0]), describe(lists[1]); a != b {
+		return fmt.Sprintf("listing:\n\tstore\t%s\n\tmodel\t%s", a, b)
 	}
 	if got != want {
 		return fmt.Sprintf("stats:\n\tstore %+v\n\tmodel %+v", got, want)

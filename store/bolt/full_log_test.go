@@ -1,0 +1,74 @@
+package bolt_test
+
+import (
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/store/bolt"
+	"github.com/goutbox/goutbox/wal/waltest"
+	"github.com/stretchr/testify/require"
+)
+
+// Records that found no room in the log are taken back, and so is what they would
+// have done to the ledger (P5, P9): what was settled while the log was looking for
+// room has not happened.
+func TestStore_Ledger_LogFull(t *testing.T) {
+	disk := waltest.New()
+	dir := t.TempDir()
+	mkdirAll(t, disk, dir)
+	opts := []bolt.Option{bolt.WithLogFS(disk), bolt.WithSegmentBytes(64 << 10)}
+	s := open(t, dir, opts...)
+	create(t, s, append(tasks(0, 3), latestOf("old", "l"))...)
+	require.NoError(t, s.Flush())
+	create(t, s, tasks(3, 3)...)
+	got := claim(t, s, 10)
+	require.Len(t, got, 6)
+	before := stats(t, s)
+
+	looking, full := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(looking) })
+	disk.Inject(func(op waltest.Op) *waltest.Fault {
+		if op.Kind != waltest.Create {
+			return nil
+		}
+		once()
+		<-full
+		return &waltest.Fault{Err: syscall.ENOSPC}
+	})
+	large := append(tasks(10, 20), latestOf("new", "l"))
+	for i := range large {
+		large[i].Payload = make([]byte, 30_000) // more than all the segments that are ready
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- s.Create(t.Context(), large) }()
+	<-looking
+	settle(t, s, outbox.Done, 0, got[0])
+	settle(t, s, outbox.Retry, year, got[1])
+	settle(t, s, outbox.Bury, 0, got[3])
+	audit := func() { t.Helper(); audit(t, s) }
+	require.EqualValues(t, before.Delivered+1, stats(t, s).Delivered, "settled, though not durable")
+	close(full)
+	require.ErrorIs(t, <-failed, outbox.ErrDiskFull)
+	audit()
+	st := stats(t, s)
+	require.Equal(t, before.Delivered, st.Delivered)
+	require.Equal(t, before.Accepted, st.Accepted)
+	require.Zero(t, st.Dead)
+	require.Zero(t, st.Dropped)
+	require.Equal(t, before.Pending+3, st.Pending, "they wait again")
+
+	disk.Inject(nil)
+	require.NoError(t, s.Lighten())
+	settle(t, s, outbox.Done, 0, claim(t, s, 10)...)
+	create(t, s, large[20])
+	audit()
+	want := stats(t, s)
+	require.NoError(t, s.Close())
+	s = open(t, dir, opts...)
+	have := stats(t, s)
+	require.Equal(t, want.Delivered, have.Delivered)
+	require.Equal(t, want.Dropped, have.Dropped)
+	require.Equal(t, want.Pending+want.InFlight, have.Pending)
+}
