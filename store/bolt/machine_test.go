@@ -206,9 +206,7 @@ func (m *machine) offer(leases bool) []outbox.Task {
 		case "unique":
 			t.Unique = rapid.SampledFrom([]string{"u", "uu"}).Draw(m.T, "unique")
 		case "latest":
-			if leases {
-				t.LatestOnly = rapid.SampledFrom([]string{"l", "ll"}).Draw(m.T, "latest")
-			}
+			t.LatestOnly = rapid.SampledFrom([]string{"l", "ll"}).Draw(m.T, "latest")
 		case "ttl": // of a key, mem drops also those that stand behind the head
 			t.Key, t.TTL = "", rapid.SampledFrom([]time.Duration{soon, ages}).Draw(m.T, "ttl")
 		}

@@ -82,8 +82,9 @@ type txGroup struct {
 
 type txItem struct {
 	place
-	key    string
-	latest string
+	key      string
+	latest   string
+	outdated place // of the task in the database whose LatestOnly key it takes over; or zero
 }
 
 // createInTx writes tasks into the application's transaction.
@@ -112,15 +113,21 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 	}
 	s.date(tasks, entries)
 	for _, e := range entries {
-		g.items = append(g.items, txItem{place{e.when, e.id}, e.key, e.latest})
+		g.items = append(g.items, txItem{place: place{e.when, e.id}, key: e.key, latest: e.latest})
 		s.groups[e.id] = g
 	}
 	last, seen := s.ids.last, s.moment()
 	s.mu.Unlock()
 
-	if err := writeInTx(b, s.db.Path(), entries, last, seen); err != nil {
+	outdated, err := writeInTx(b, s.db.Path(), entries, last, seen)
+	if err != nil {
 		return fmt.Errorf("bolt: create in transaction: %w", err)
 	}
+	s.mu.Lock()
+	for i := range outdated {
+		g.items[i].outdated = outdated[i]
+	}
+	s.mu.Unlock()
 	tx.OnCommit(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -130,20 +137,21 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 	return nil
 }
 
-func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen moment) error {
+func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen moment) (outdated []place, err error) {
 	w := newWriter(b)
-	for _, e := range entries {
-		if err := w.outdate(e.latest); err != nil {
-			return err
+	outdated = make([]place, len(entries))
+	for i, e := range entries {
+		if outdated[i], err = w.outdate(e.latest, seen.clock); err != nil {
+			return nil, err
 		}
 		if err := w.put(e.snapshot()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := w.finish(path); err != nil {
-		return err
+		return nil, err
 	}
-	return changeState(b.meta, path, func(st *state) {
+	return outdated, changeState(b.meta, path, func(st *state) {
 		st.ledger.accepted += int64(len(entries))
 		st.lastID = last
 		st.seen.see(seen)
@@ -197,6 +205,12 @@ func (s *Store) commitGroup(g *txGroup) {
 		if it.key != "" {
 			o.hasKeys = true
 			o.limitSeen(it.key, it.id)
+		}
+		if it.outdated != (place{}) {
+			if e := o.entries[it.outdated.id]; e != nil && e.home == homeTasks {
+				e.homeWhen = it.outdated.when
+			}
+			o.look(it.outdated)
 		}
 		if it.latest != "" {
 			if older := o.latest[it.latest]; older != nil && older.id.Compare(it.id) < 0 {

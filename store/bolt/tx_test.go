@@ -133,6 +133,31 @@ func TestStore_Update_LatestOnly(t *testing.T) {
 	require.EqualValues(t, 2, stats(t, s).DroppedBy.Coalesced)
 }
 
+// One that is replaced in a transaction, and waits in the database, holds nobody up:
+// neither now nor after a crash.
+func TestStore_Update_LatestOnly_Head(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		h := newHarness()
+		s := h.open(t, t.TempDir()).(*bolt.Store)
+		old, newer := latestOf("old", "l"), latestOf("new", "l")
+		old.Key, newer.Key, newer.Delay = "k", "k", 0
+		create(t, s, old)
+		require.NoError(t, s.Flush())
+		require.NoError(t, inTx(t, s, nil, newer))
+		if crash {
+			s = h.crash(t, s).(*bolt.Store)
+		}
+		audit(t, s)
+		got := claim(t, s, 10)
+		require.Len(t, got, 1)
+		require.Equal(t, "new", got[0].Name)
+		require.EqualValues(t, 1, stats(t, s).DroppedBy.Coalesced)
+		require.NoError(t, s.Flush())
+		audit(t, s)
+		require.NoError(t, s.Close())
+	}
+}
+
 func TestAttach(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "app.db")

@@ -62,6 +62,7 @@ func newWriter(b buckets) *writer {
 func (w *writer) put(it item) error {
 	id := it.header.id[:]
 	w.delta.move(it.header.cost, it.home, it.target())
+	it.homeWhen = w.listedAt(&it)
 	if it.home == homeTasks && it.target() != homeTasks {
 		if err := w.removeWaiting(it); err != nil {
 			return err
@@ -81,6 +82,19 @@ func (w *writer) put(it item) error {
 	return nil
 }
 
+// listedAt returns where the database lists a task. Memory knows, but for one that a
+// transaction has outdated a moment ago.
+func (w *writer) listedAt(it *item) int64 {
+	if it.header.latest == "" || it.home != homeTasks {
+		return it.homeWhen
+	}
+	l, err := load(w.b, it.header.id)
+	if err != nil || l == nil || l.home != homeTasks {
+		return it.homeWhen
+	}
+	return firstLook(l.sched.due, l.header.expires)
+}
+
 // putWaiting writes what has changed of a task that waits. The event itself is
 // written once; a retry rewrites its schedule only.
 func (w *writer) putWaiting(it item) error {
@@ -92,13 +106,14 @@ func (w *writer) putWaiting(it item) error {
 			return err
 		}
 	}
-	if it.sched.attempts > 0 || len(it.sched.failures) > 0 || it.sched.stale || it.sched.due != h.due {
+	when := firstLook(it.sched.due, it.header.expires)
+	moved := !fresh && it.homeWhen != when
+	if it.sched.attempts > 0 || len(it.sched.failures) > 0 || it.sched.stale || it.sched.due != h.due || moved {
 		if err := w.b.retries.Put(id, withCRC(id, appendSchedule(nil, &it.sched))); err != nil {
 			return err
 		}
 	}
-	when := firstLook(it.sched.due, it.header.expires)
-	if !fresh && it.homeWhen != when {
+	if moved {
 		if err := w.b.due.Delete(place{it.homeWhen, h.id}.key()); err != nil {
 			return err
 		}
@@ -170,22 +185,34 @@ func (w *writer) hold(h *header, known bool) error {
 
 // outdate marks the holder of a LatestOnly key, if the database has one, as replaced
 // by a task that is about to be put: should that be gone one day, the old one must
-// not pass for new.
-func (w *writer) outdate(latest string) error {
+// not pass for new. A claim drops it when it looks at it, and is to do so now: it may
+// stand before others of its ordering key (P4). outdate returns where it is listed.
+func (w *writer) outdate(latest string, now int64) (at place, err error) {
 	if latest == "" {
-		return nil
+		return at, nil
 	}
 	v := w.b.sole.Get(latestPlace(latest))
 	if len(v) != len(outbox.ID{}) {
-		return nil
+		return at, nil
 	}
 	id := outbox.ID(v)
 	l, err := load(w.b, id)
 	if err != nil || l == nil || l.home != homeTasks {
-		return err
+		return at, err
 	}
-	l.sched.stale = true
-	return w.b.retries.Put(id[:], withCRC(id[:], appendSchedule(nil, &l.sched)))
+	if err := w.b.due.Delete(place{firstLook(l.sched.due, l.header.expires), id}.key()); err != nil {
+		return at, err
+	}
+	l.sched.stale, l.sched.due = true, min(l.sched.due, now)
+	if err := w.b.retries.Put(id[:], withCRC(id[:], appendSchedule(nil, &l.sched))); err != nil {
+		return at, err
+	}
+	at = place{firstLook(l.sched.due, l.header.expires), id}
+	if l.header.key != "" {
+		w.keys[l.header.key] = true
+		return at, nil
+	}
+	return at, w.list(at)
 }
 
 func (w *writer) list(p place) error {
