@@ -58,9 +58,10 @@ func (l *Log) Flush(ctx context.Context) error {
 	return l.waitUnlock(ctx, r, last)
 }
 
-// Sync is Flush that leaves no doubt: it also syncs what a lazy log has only written, and writes again what Open found at
-// the end of the log and nothing vouches for; see Synced, which tells how far it came when it returns an error. It does no
-// I/O when there is nothing of all that. ErrNoSpace may also mean that the device has no room for what must be written again.
+// Sync is Flush that leaves no doubt: it also syncs what a lazy log has only written, and writes again what Open found
+// at the end of the log and nothing vouches for; see Synced, which also tells how far it came when it returns an error.
+// It does no I/O when there is nothing of all that. ErrNoSpace may also mean that the device has no room for what must
+// be written again.
 func (l *Log) Sync(ctx context.Context) error {
 	flushed := l.Flush(ctx)
 	if flushed != nil && !errors.Is(flushed, ErrNoSpace) {

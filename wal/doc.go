@@ -12,11 +12,12 @@
 // # The way of a record
 //
 // [Log.Queue] copies the record into the open round and gives it its [Position] (queue.go, round.go). [Log.Wait] finds
-// nobody writing, and so its caller leads: it takes the round away, writes it and syncs it once, tells
+// nobody writing, and so its caller leads: it takes the round away, writes it and syncs it once (a lazy log: writes it), tells
 // Options.OnDurable, wakes all who wait, and hands the lead to one of those who queued meanwhile (commit.go). The round
 // goes to the active segment, or to a new one when it does not fit (segment.go, roll.go), which is made from a spare
 // (spare.go). [Log.Trim] turns segments into spares again (trim.go). After a restart [Open] checks every segment and
-// tells a torn tail from damage (open.go, scan.go).
+// tells a torn tail from damage (open.go, scan.go). What it refuses, [Verify] reads to the end (survey.go, heads.go,
+// walk.go), and [Salvage] makes whole again (salvage.go).
 //
 // # Files
 //
@@ -24,7 +25,8 @@
 //
 //	0000000000000012.wal     segment 12; complete and synced header, groups behind it
 //	0000000000000003.spare   all blocks written, content of no interest; the number only makes it unique
-//	0000000000000004.tmp     a spare that was not finished; the next Open removes it
+//	0000000000000004.tmp     a spare, or a segment of Salvage, that was not finished; the next Open removes it
+//	0000000000000003.wal.X   a damaged segment that Salvage has set aside, X being the suffix that it was given
 //
 // A spare becomes a segment in this order: header written, synced; renamed; folder synced; used. A segment becomes a
 // spare in this one: renamed; folder synced; used. Other names in the folder are left alone.
@@ -72,6 +74,41 @@
 // cannot be told: damage to the groups of the very last sync, as nothing was written after it to bear witness. It
 // looks like a torn tail.
 //
+// # Sync levels
+//
+// A log syncs before Append returns. With Options.Lazy it only writes then: the end of the process takes nothing, a power
+// cut takes the records behind [Log.Synced], and that is always an end of the log. Sync, Close and the end of a segment
+// sync; an owner that wants an interval calls Sync, as the log has no timer. What differs, and what does not:
+//
+//   - OnDurable, Durable, Wait, Flush and Replay go by what is written. Whoever applies records when OnDurable comes is ahead
+//     of the disk, and must call Sync, and look at Synced, before anything that outlives a power cut refers to a record:
+//     a checkpoint elsewhere (the log would end before it), or Trim of what a later record sums up (the log would
+//     begin behind it).
+//   - The watermarks of groups and headers name what was synced, never what was only written (R20). So a hole that a
+//     power cut leaves in the unsynced part is a torn tail, as ever, and never ErrCorrupt. There are fewer
+//     watermarks, and so damage to what was synced can be told from a tear only as far back as the last of them.
+//   - Roll syncs the old segment before it makes the new one (I5). The first roll after Open writes all again that no
+//     watermark vouches for (I6), which may be as much as a segment.
+//   - A sync that fails poisons the log, whoever asked for it (R9). Records that were written before stay readable, and their
+//     fate is open; those of the round that was being synced are failed.
+//   - On a full device blocks are there before they are written to, as ever. But what the first roll after Open writes again
+//     may take all of the reserve, if the last run ended in a crash with a segment full of unsynced records.
+//
+// # Verify and Salvage
+//
+// Verify takes a group for intact when its checksum is right, which is seeded with number and salt of the segment, and its
+// positions rise; behind damage it looks for the salt at multiples of 8. Without a header the salt is that of the first
+// group that is intact with its own tag as the salt. What is missing is told by what comes after: the group after
+// a hole names the record before it, and a header the base. It stops where Open would cut a torn tail.
+//
+// Salvage writes all that is intact into new segments, numbered on from the old ones, under names that Open does not
+// know, and syncs them; renames them; syncs the folder; and takes the old ones away, the oldest last. Until that one is
+// gone, Open refuses the folder: the first new segment begins where the old log did, with a chain that continues nothing.
+// And until then Verify finds all that was intact: it reads the old segments as before, and skips the positions that come
+// again. A hole becomes a gap (the "position of the record before" of a group), so format 1 is not changed. Where the end
+// of the log is lost there is no group to name it, so its positions are given out again: whoever has written down one of
+// them elsewhere has to be told (Report.Next).
+//
 // # Invariants
 //
 // Committing (commit.go), whenever the mutex is free:
@@ -83,7 +120,7 @@
 //
 // On the disk, at every moment and so after every crash:
 //
-//   - I5 A segment is synced up to the base of the next one before that gets its name.
+//   - I5 A segment is synced up to the base of the next one before that gets its name, also that of a lazy log.
 //   - I6 The groups that Open finds in the newest segment without a watermark above them are written once more, into the
 //     segment that the first commit starts, and are synced before it gets its name. Their sync may have failed in the last
 //     run, and then the pages in memory are whole and marked clean, and the disk is not; syncing them again would
@@ -92,6 +129,8 @@
 //     header never disagree.
 //   - I8 At most one segment is on its way out of the folder. So numbers have no gap.
 //   - I9 Open writes no record and changes no segment. So it can be cut short and done again, and works on a full device.
+//   - I10 What Synced, or a watermark on the disk, names was covered by a sync of its file that returned nil, and so was
+//     everything before it.
 //
 // # Full and broken devices
 //

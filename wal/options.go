@@ -29,23 +29,25 @@ type Options struct {
 	Spares int
 
 	// Lazy has Append and Wait return when the records are written to the operating system, without a sync of their
-	// own. They outlive the process then, whatever ends it, and a power cut takes those that no sync has covered yet: an
-	// end of the log, never a part from its middle. What syncs is Sync, which the owner calls when it
-	// sees fit, Close, and the end of each segment. Wherever these comments say durable, a lazy log means written, but for Log.Synced.
+	// own. They outlive the process then, whatever ends it, and a power cut takes those that no sync has covered yet:
+	// an end of the log, never a part from its middle. What syncs is Sync, which the owner calls when it sees fit,
+	// Close, and the end of each segment. Where a comment says durable, a lazy log means written; only Log.Synced
+	// tells of the disk. See the section on sync levels in the package comment.
 	Lazy bool
 
 	// Logger receives one line when Open cuts a torn tail. May be nil.
 	Logger *slog.Logger
 
-	// OnDurable is called after every sync, or every write of a lazy log, with the position of the newest durable record, before the callers
-	// that wait for it return. Calls come one at a time and in order, and no lock of the log is held. It may
-	// call Queue and Write; it must not call Append, Wait, Sync or Close, and must not panic. May be nil.
+	// OnDurable is called after every sync, or every write of a lazy log, with the position of the newest durable
+	// record, before the callers that wait for it return. Calls come one at a time and in order, and no lock of the
+	// log is held. It may call Queue and Write; it must not call Append, Wait, Flush, Sync or Close, and must not
+	// panic. May be nil.
 	OnDurable func(Position)
 
 	// OnFailed is called when records that were queued have failed: all from this position on. With ErrNoSpace
 	// they are not in the log and their positions are never given out again; with ErrPoisoned their fate is unknown.
 	// Calls are ordered with those of OnDurable. Until it returns Queue and Write are refused, so what it is
-	// told is still complete while it works. It must not call Append, Wait, Sync or Close. May be nil.
+	// told is still complete while it works. It must not call Append, Wait, Flush, Sync or Close. May be nil.
 	OnFailed func(from Position, err error)
 
 	// FS is where the files are. nil is the operating system.

@@ -12,16 +12,17 @@ import (
 // open in it.
 //
 // The damaged files stay, under their names with suffix behind, which Open leaves alone. What survives is written into
-// fresh segments; old ones without damage are then removed. A log that Open would take, perhaps with a torn tail, is left
-// as it is. It is refused with nothing touched when a segment is of a newer format (ErrVersion, R46), when no
-// segment is of this store but one is of another (ErrMismatch; see Verify for which store that is), and when there is no
-// room (ErrNoSpace): it takes as much space again as what survives.
+// fresh segments; old ones without damage are then removed. A log that Open would take, perhaps with a torn tail, is
+// left as it is. It is refused with nothing touched when a segment is of a newer format (ErrVersion, R46), when no
+// segment is of this store but one is of another (ErrMismatch; see Verify for which store that is), and when there is
+// no room (ErrNoSpace; spares are given up for it): it takes as much space again as what survives.
 //
-// Salvage may be cut short at any moment and called again (R28): no file is set aside or removed before the new
-// segments and their names are durable, and until all old ones are gone Open refuses the folder and Salvage
-// finds the same records as before.
+// Salvage may be cut short at any moment and called again (R28): no file is set aside or removed before the new segments
+// and their names are durable, and until all old ones are gone Open refuses the folder and Salvage finds the same
+// records as before. A call that comes after an earlier one was cut short late may no longer name all that is lost.
 //
-// The next record gets the position after the last one that survives, Report.Next, also where damage took the end of the log.
+// The next record gets the position after the last one that survives, Report.Next, also where damage took the end of
+// the log.
 func Salvage(dir string, opts Options, suffix string) (Report, error) {
 	v := newSurvey(dir, opts)
 	err := v.run()

@@ -32,8 +32,8 @@ type active struct {
 }
 
 // commit writes a round and syncs it: with one write and one sync when it fits into the active segment. A lazy log only
-// writes, unless somebody asked for a sync. It is called by the leader without any lock. An error that is ErrNoSpace leaves the
-// log as it was after the last group that l.written covers.
+// writes, unless somebody asked for a sync. It is called by the leader without any lock. An error that is ErrNoSpace
+// leaves the log as it was after the last group that l.written covers.
 func (l *Log) commit(r *round) error {
 	err := l.write(r)
 	if !r.sync || err != nil && !errors.Is(err, ErrNoSpace) {

@@ -26,7 +26,7 @@ type Stats struct {
 	Records uint64 // records in them
 	Bytes   uint64 // written for them, with the headers
 
-	Unsynced    uint64        // of them, how many a power cut would take; always 0 when nobody is writing, unless the log is lazy
+	Unsynced    uint64        // written since the last sync; 0 unless the log is lazy, or writing
 	LastRecords uint64        // records of the last sync
 	LastSync    time.Duration // how long it took
 	SlowestSync time.Duration

@@ -44,13 +44,14 @@ func (r *Report) Damaged() bool {
 // Data is valid until each returns. An error of each ends it and is returned; else an error means that the folder cannot
 // be read at all.
 //
-// Provably intact is a group whose checksum, which covers the salt and the number of its segment, is right, whose positions
-// come after those before it, and which Open would have taken or a durable watermark vouches for. After damage the
-// segment is searched for the next one, also when the header, and with it the salt, is gone. What is behind a torn end is not intact: it was
-// never acknowledged, and its positions may have been given out again.
+// Provably intact is a group whose checksum, which covers the salt and the number of its segment, is right, whose
+// positions come after those before it, and which Open would have taken or a durable watermark vouches for. After damage
+// the segment is searched for the next one, also when the header, and with it the salt, is gone. What is behind a torn
+// end is not intact: it was never acknowledged, and its positions may have been given out again.
 //
-// A log belongs to opts.Store, and a segment of another store is a finding (ErrMismatch). When opts.Store is all zero, any
-// store will do: that of the oldest segment whose header is intact. Of the other options only FS matters. Memory is bounded by the largest group.
+// A log belongs to opts.Store, and a segment of another store is a finding (ErrMismatch). When opts.Store is all zero,
+// any store will do: that of the oldest segment whose header is intact. Of the other options only FS matters. Memory is
+// bounded by the largest group.
 func Verify(dir string, opts Options, each func(Record) error) (Report, error) {
 	v := newSurvey(dir, opts)
 	if each != nil {

@@ -318,3 +318,22 @@ func TestSync_NoOldIDs(t *testing.T) {
 	}
 	require.NoError(t, m.s.Close())
 }
+
+// BenchmarkSyncLevels accepts events one at a time, on the real disk.
+func BenchmarkSyncLevels(b *testing.B) {
+	for _, level := range []bolt.SyncLevel{bolt.Always, bolt.Interval(time.Second), bolt.Never} {
+		b.Run(level.String(), func(b *testing.B) {
+			s, err := bolt.Open(b.TempDir(), bolt.WithSync(level), quiet)
+			require.NoError(b, err)
+			for i := 0; b.Loop(); i++ {
+				if err := s.Create(b.Context(), tasks(i, 1)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			st, err := s.Stats(b.Context())
+			require.NoError(b, err)
+			b.ReportMetric(float64(st.Syncs)/float64(b.N), "syncs/op")
+			require.NoError(b, s.Close())
+		})
+	}
+}
