@@ -69,5 +69,5 @@ micro: ## benchmarks beside the code
 	go test -run '^$$' -bench . -benchmem ./wal ./outbox ./store/bolt
 
 .PHONY: torture
-torture: ## kill a working process a hundred times; a thousand random lives beside store/mem
-	GOUTBOX_TORTURE=1 go test -run "Kill|Agrees" -count 12 -timeout 1h ./store/bolt
+torture: ## kill a working process a hundred times; thousands of random lives beside store/mem
+	GOUTBOX_TORTURE=1 go test -run "Kill|Agrees|Machine" -count 12 -timeout 1h ./store/bolt

@@ -42,6 +42,12 @@ func WithDueAt(at time.Time) EventOption {
 // WithTTL drops the event if it still waits so long after it was accepted. An
 // attempt that is under way then is not cut short. Such drops are counted
 // ([Dropped.Expired]).
+//
+// The time is measured on the store's clock, like a delay, and no jump of the wall
+// clock lets an event expire (P12). A store on disk counts the time between two runs
+// if the wall clock says that it was half a year at most; a longer break, or a clock
+// that was set back, counts as nothing, and the event then lives the rest of its time
+// while the store is open.
 func WithTTL(d time.Duration) EventOption {
 	return func(t *Task) { t.TTL = d }
 }

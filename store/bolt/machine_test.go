@@ -37,7 +37,7 @@ import (
 func TestStore_Machine(t *testing.T) {
 	checks := "60"
 	if os.Getenv("GOUTBOX_TORTURE") != "" {
-		checks = "6000"
+		checks = "1500"
 	}
 	for name, value := range map[string]string{"rapid.checks": checks, "rapid.nofailfile": "true"} {
 		if f := flag.Lookup(name); f.Value.String() == f.DefValue {
