@@ -148,7 +148,6 @@ func TestClock_DelayWhileOpen(t *testing.T) {
 			require.NoError(d, err)
 			require.Empty(d, c.Tasks)
 			require.Equal(d, time.Millisecond, c.NextIn)
-			d.years(-years)
 			d.sleep(time.Millisecond)
 			require.Equal(d, "a", d.claimed())
 		}
@@ -183,6 +182,22 @@ func TestClock_DelayAfterRestart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A retry tells the time too: what has passed before it is not waited for again.
+func TestClock_Retry(t *testing.T) {
+	eachEnd(t, func(d *device, restart func()) {
+		create(d.T, d.s, named("a"))
+		got := claim(d.T, d.s, 1)[0]
+		d.sleep(9 * time.Minute)
+		settle(d.T, d.s, outbox.Retry, 5*time.Minute, got)
+		d.years(-20)
+		restart()
+		d.sleep(5*time.Minute - time.Second)
+		require.Equal(d, "", d.claimed())
+		d.sleep(time.Second)
+		require.Equal(d, "a", d.claimed())
+	})
 }
 
 // What was accepted under a wrong clock does not wait until the clock is there

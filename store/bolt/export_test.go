@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
 )
 
@@ -105,3 +106,11 @@ func (s *Store) Waiters() int {
 
 // OpKinds is how many kinds of log records there are.
 const OpKinds = int(opBase)
+
+// MidFlush reports whether a checkpoint has copied the task, but not written it.
+func (s *Store) MidFlush(id outbox.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.overlay.entries[id]
+	return e != nil && e.flushing
+}

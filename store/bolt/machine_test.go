@@ -241,6 +241,9 @@ func (m *machine) create() {
 	if ids := m.listed(); len(ids) > 0 && rapid.IntRange(0, 15).Draw(m.T, "same ID") == 15 {
 		tasks[len(tasks)-1].ID = ids[0]
 	}
+	if slices.ContainsFunc(tasks, func(t outbox.Task) bool { return t.Lease > 0 }) {
+		m.sync() // or a retry that is not durable yet counts as in flight: replaced, it still stands before the new one
+	}
 	model := slices.Clone(tasks)
 	m.Logf("create %s", offered(tasks))
 	err := m.s.Create(m.ctx, tasks)

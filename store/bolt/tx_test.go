@@ -139,23 +139,61 @@ func TestStore_Update_LatestOnly_Head(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		h := newHarness()
 		s := h.open(t, t.TempDir()).(*bolt.Store)
-		old, newer := latestOf("old", "l"), latestOf("new", "l")
-		old.Key, newer.Key, newer.Delay = "k", "k", 0
-		create(t, s, old)
+		old, behind := latestOf("old", "l"), named("behind")
+		old.Key, behind.Key = "k", "k"
+		create(t, s, old, behind)
 		require.NoError(t, s.Flush())
-		require.NoError(t, inTx(t, s, nil, newer))
+		require.Empty(t, claim(t, s, 1))
+		require.NoError(t, inTx(t, s, nil, latestOf("new", "l")))
 		if crash {
 			s = h.crash(t, s).(*bolt.Store)
 		}
 		audit(t, s)
 		got := claim(t, s, 10)
 		require.Len(t, got, 1)
-		require.Equal(t, "new", got[0].Name)
+		require.Equal(t, "behind", got[0].Name)
 		require.EqualValues(t, 1, stats(t, s).DroppedBy.Coalesced)
 		require.NoError(t, s.Flush())
 		audit(t, s)
 		require.NoError(t, s.Close())
 	}
+}
+
+// Memory may have the one that is replaced, and a checkpoint may be about to write
+// it: it must not leave a place behind that points nowhere.
+func TestStore_Update_LatestOnly_InMemory(t *testing.T) {
+	unique := named("unique")
+	unique.Unique = "u"
+	t.Run("loaded", func(t *testing.T) {
+		s := open(t, t.TempDir())
+		create(t, s, latestOf("old", "l"), unique)
+		require.NoError(t, s.Flush())
+		require.ErrorIs(t, s.Create(t.Context(), []outbox.Task{latestOf("refused", "l"), unique}), outbox.ErrDuplicate)
+		require.NoError(t, inTx(t, s, nil, latestOf("new", "l")))
+		audit(t, s)
+		require.NoError(t, s.Flush())
+		audit(t, s)
+		require.Equal(t, []string{"unique", "new"}, names(t, s))
+	})
+	t.Run("deleted, while a checkpoint waits for the transaction", func(t *testing.T) {
+		s := open(t, t.TempDir())
+		for range 20 {
+			old := create(t, s, latestOf("old", "l"))[0]
+			require.NoError(t, s.Flush())
+			_, err := s.Delete(t.Context(), old.ID)
+			require.NoError(t, err)
+			flushed := make(chan error, 1)
+			require.NoError(t, s.Update(t.Context(), func(tx *bbolt.Tx) error {
+				require.NoError(t, s.Create(bolt.WithTx(t.Context(), tx), []outbox.Task{latestOf("new", "l")}))
+				go func() { flushed <- s.Flush() }()
+				require.Eventually(t, func() bool { return s.MidFlush(old.ID) }, 30*time.Second, time.Millisecond)
+				return nil
+			}))
+			require.NoError(t, <-flushed)
+			audit(t, s)
+			require.Equal(t, []string{"new"}, names(t, s))
+		}
+	})
 }
 
 func TestAttach(t *testing.T) {
