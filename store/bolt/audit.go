@@ -38,8 +38,8 @@ const maxFindings = 100
 // anything disagrees, the error is [outbox.ErrCorrupt] and the result says what.
 // Nothing is changed.
 //
-// It reads the whole database, in one read transaction, at about a second for a
-// million tasks; memory does not depend on how many there are (P7). Accepting and
+// It reads the whole database, in one read transaction, which takes seconds
+// for a million tasks; memory does not depend on how many there are (P7). Accepting and
 // delivering go on meanwhile, but the database reuses no space, and a checkpoint
 // that has to grow the file's map waits. Audit waits for a checkpoint that runs,
 // so do not call it within a transaction of one's own.
@@ -109,6 +109,8 @@ type auditor struct {
 	sum    ledger // with what the log says since
 	state  state  // checkpoint, last ID and clock by memory
 	looked int
+	keyed  int // tasks of the database with a key,
+	inLine int // and entries of the keys bucket
 }
 
 // remembered is what memory says of one task: where it stands, and where the

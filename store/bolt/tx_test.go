@@ -159,6 +159,32 @@ func TestStore_Update_LatestOnly_Head(t *testing.T) {
 	}
 }
 
+// One that only the log has is dropped by a record of its own. When a crash takes
+// that back, the old one must not outlive the new one.
+func TestStore_Update_LatestOnly_DropLost(t *testing.T) {
+	h := newHarness(bolt.WithAckSync(time.Hour))
+	s := h.open(t, t.TempDir()).(*bolt.Store)
+	head, old, behind := named("head"), latestOf("old", "l"), named("behind")
+	head.Key, old.Key, behind.Key = "k", "k", "k"
+	newer := latestOf("new", "l")
+	newer.Delay = 0
+	create(t, s, head, old, behind)
+	require.NoError(t, inTx(t, s, nil, newer))
+	s = h.crash(t, s).(*bolt.Store)
+	got := claim(t, s, 10)
+	require.Len(t, got, 2)
+	done(t, s, got[1])
+	require.NoError(t, s.Flush())
+	done(t, s, got[0])
+	require.NoError(t, s.Flush())
+	got = claim(t, s, 10)
+	require.Len(t, got, 1)
+	require.Equal(t, "behind", got[0].Name)
+	require.EqualValues(t, 1, stats(t, s).DroppedBy.Coalesced)
+	audit(t, s)
+	require.NoError(t, s.Close())
+}
+
 // Memory may have the one that is replaced, and a checkpoint may be about to write
 // it: it must not leave a place behind that points nowhere.
 func TestStore_Update_LatestOnly_InMemory(t *testing.T) {
