@@ -4,6 +4,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/bolt"
@@ -43,7 +44,8 @@ func TestStore_Ledger_LogFull(t *testing.T) {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.Create(t.Context(), large) }()
-	<-looking
+	<-looking // be it the background; then the records are queued, and wait for it
+	require.Eventually(t, func() bool { return s.InMemory() > len(large) }, 30*time.Second, time.Millisecond)
 	settle(t, s, outbox.Done, 0, got[0])
 	settle(t, s, outbox.Retry, year, got[1])
 	settle(t, s, outbox.Bury, 0, got[3])
@@ -62,7 +64,9 @@ func TestStore_Ledger_LogFull(t *testing.T) {
 	disk.Inject(nil)
 	require.NoError(t, s.Lighten())
 	settle(t, s, outbox.Done, 0, claim(t, s, 10)...)
-	create(t, s, large[20])
+	require.Eventually(t, func() bool { // the background looks for room every second
+		return s.Create(t.Context(), []outbox.Task{large[20]}) == nil
+	}, 30*time.Second, 10*time.Millisecond)
 	audit()
 	want := stats(t, s)
 	require.NoError(t, s.Close())
