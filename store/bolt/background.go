@@ -78,6 +78,8 @@ func (s *Store) flusher() {
 func (s *Store) prepareLog() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	s.relieving.Store(true) // what makes room in memory comes after it
+	defer s.relieving.Store(false)
 	s.unprepared.Store(0)
 	return s.translate(s.log.Prepare())
 }

@@ -28,6 +28,8 @@ type snapshot struct {
 func (s *Store) flush(ctx context.Context) error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	s.relieving.Store(true)
+	defer s.relieving.Store(false)
 	if err := s.syncLog(ctx); err != nil {
 		return s.translate(err)
 	}
@@ -127,13 +129,13 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
 // writeChunk is the transaction of flushChunk.
 func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (listed []place, err error) {
 	defer contain(&err, s.db.Path())
+	s.relieving.Store(false) // the application may hold the writer lock for as long as it likes
 	tx, err := s.db.Begin(true)
+	s.relieving.Store(true)
 	if err != nil {
 		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
 	}
 	defer tx.Rollback()
-	s.committing.Store(true)
-	defer s.committing.Store(false)
 	b, err := openBuckets(tx)
 	if err != nil {
 		return nil, err

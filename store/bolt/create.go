@@ -305,7 +305,7 @@ func (s *Store) abandonLeases(entries []*entry) {
 // makeRoom waits until the overlay is below its hard bound (P7).
 func (s *Store) makeRoom(ctx context.Context) error {
 	var timer *time.Timer
-	for {
+	for stuck := false; ; {
 		s.mu.Lock()
 		err, full, room := s.usable(), s.full(), s.room
 		s.mu.Unlock()
@@ -319,14 +319,21 @@ func (s *Store) makeRoom(ctx context.Context) error {
 		}
 		select {
 		case <-room:
+			stuck = false
 			timer.Reset(roomWait)
 		case <-ctx.Done():
 			return fmt.Errorf("bolt: create: %w", ctx.Err())
 		case <-timer.C:
-			if !s.committing.Load() {
+			if s.relieving.Load() { // the disk may be slow
+				stuck = false
+				timer.Reset(roomWait)
+				continue
+			}
+			if stuck {
 				return fmt.Errorf("%w: memory is full of tasks that must move to the database, and another transaction holds its writer lock", outbox.ErrFull)
 			}
-			timer.Reset(roomWait)
+			stuck = true // unless the first look came between two steps of the background
+			timer.Reset(roomWait / 4)
 		}
 	}
 }

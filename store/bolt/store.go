@@ -65,7 +65,7 @@ type Store struct {
 
 	logged      atomic.Int64  // bytes queued in the log since the last trim,
 	unprepared  atomic.Int64  // and since it was last seen to that there is a next segment
-	committing  atomic.Bool   // a checkpoint has the database's writer lock
+	relieving   atomic.Bool   // room is being made, and nobody else's transaction is in the way
 	checkpoints atomic.Uint64 // commits of checkpoints
 	written     atomic.Uint64 // bytes written to the database
 
