@@ -220,6 +220,7 @@ func (s *Store) undo(c *change) {
 
 // restore makes an entry wait again whose outcome is not to be.
 func (s *Store) restore(e *entry) {
+	s.overlay.weigh(e)
 	if e.state == outbox.Dead {
 		s.overlay.release(e)
 		e.phase = idle

@@ -254,6 +254,9 @@ var (
 // while they go; and when they are gone it is nearly what it was (P7).
 func TestStore_MemoryIsBounded(t *testing.T) {
 	plain := crowd{events: 200_000, shape: func(int, *outbox.Task) {}}
+	if underRace {
+		plain.events /= 10
+	}
 	testMemory(t, fullSize, plain, func(s *bolt.Store) int { return plain.settle(t, s, outbox.Done) })
 }
 
@@ -264,6 +267,9 @@ func TestStore_MemoryIsBoundedByKind(t *testing.T) {
 	b, events, keys := smallSize, 50_000, 5_000
 	if os.Getenv("GOUTBOX_TORTURE") != "" {
 		b, events, keys = fullSize, 200_000, 20_000
+	}
+	if underRace {
+		events, keys = events/10, keys/10
 	}
 	failures := history()
 	for _, one := range []struct {

@@ -52,10 +52,14 @@ func crowded(t *testing.T, n int) (*bolt.Store, string) {
 	return s, dir
 }
 
-const (
-	fewTasks  = 1_000
-	manyTasks = 100_000
-)
+const fewTasks = 1_000
+
+var manyTasks = func() int {
+	if underRace {
+		return 10_000
+	}
+	return 100_000
+}()
 
 // Opening looks at nothing that waits: a scan would allocate at least something for
 // each task, or touch its page (see opencost_linux_test.go).

@@ -59,6 +59,14 @@ func (o *overlay) weigh(e *entry) {
 	}
 }
 
+// burden notes what an outcome costs until it is durable: its error text is in the
+// operation and in the log's buffer. The next weigh ends that.
+func (o *overlay) burden(e *entry, outcome *op) {
+	n := 3 * int64(len(outcome.failure.Error))
+	e.weighed += n
+	o.bytes += n
+}
+
 // forget takes an entry out of memory. It must be clean, or never have been
 // accepted (I1).
 func (o *overlay) forget(e *entry) {

@@ -135,6 +135,7 @@ func (s *Store) bookLocked(list []decided, pos wal.Position) {
 			e.token = 0
 		}
 		e.phase = settling
+		s.overlay.burden(e, o)
 		switch o.kind {
 		case opRetry:
 			if s.retrying == 0 || o.due < s.retryDue {
