@@ -25,9 +25,7 @@ func (s *Store) keeper() {
 			return
 		case <-s.wakeQuota:
 			s.shrink(homeDead)
-			if s.opts.overflow == DropOldest {
-				s.shrink(homeTasks)
-			}
+			s.shrink(homeTasks)
 		case <-report:
 			report = nil
 		}
@@ -52,10 +50,23 @@ func (s *Store) overQuota(of home) amount {
 	return s.use[homeDead].excess(s.opts.deadQuota)
 }
 
-// shrink drops the oldest of a home until its quota is kept, some hundred at a time.
-// Nothing depends on it: what it can not drop now, it drops when it is called next.
+// checkQuota has the keeper look after a home that has just been given more. mu is held.
+func (s *Store) checkQuota(of home) {
+	if !s.overQuota(of).none() {
+		s.excess[of] = true
+		wake(s.wakeQuota)
+	}
+}
+
+// shrink drops the oldest of a home until its quota is kept, some hundred at a time, if
+// checkQuota has said so: else what was there when the store was opened, or what was
+// requeued, stays until more comes. What it can not drop now, it drops the next time.
 func (s *Store) shrink(of home) {
-	for more := true; more; {
+	s.mu.Lock()
+	more := s.excess[of]
+	s.excess[of] = false
+	s.mu.Unlock()
+	for more {
 		s.mu.Lock()
 		over := s.overQuota(of)
 		s.mu.Unlock()
@@ -78,8 +89,8 @@ func (s *Store) shrink(of home) {
 // buried notes that an entry is a dead letter, for the quota of those. mu is held.
 func (s *Store) buried(e *entry) {
 	s.overlay.victims[homeDead].saw(e.id)
-	if s.live && !s.overQuota(homeDead).none() {
-		wake(s.wakeQuota)
+	if s.live {
+		s.checkQuota(homeDead)
 	}
 }
 

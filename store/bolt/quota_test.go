@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/bolt"
 	"github.com/goutbox/goutbox/store/storetest"
+	"github.com/goutbox/goutbox/wal/waltest"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 )
@@ -27,6 +29,17 @@ func bury(t *testing.T, s outbox.Store, list ...outbox.Task) {
 		outcomes[i] = outbox.Outcome{ID: one.ID, Token: one.Token, Verdict: outbox.Bury, Reason: outbox.ReasonPermanent}
 	}
 	require.NoError(t, s.Settle(t.Context(), outcomes))
+}
+
+func retry(t *testing.T, s outbox.Store, one outbox.Task) {
+	t.Helper()
+	require.NoError(t, s.Settle(t.Context(), []outbox.Outcome{{ID: one.ID, Token: one.Token, Verdict: outbox.Retry}}))
+}
+
+// unsynced leaves out what tells of the disk.
+func unsynced(st outbox.Stats) outbox.Stats {
+	st.Syncs, st.SyncedRecords, st.BytesWritten, st.Checkpoints = 0, 0, 0, 0
+	return st
 }
 
 // The text of ErrFull says which quota, how much is used and how much was asked for.
@@ -162,18 +175,23 @@ func TestQuota_Block_NoStarvation(t *testing.T) {
 	s := open(t, t.TempDir(), bolt.WithMaxTasks(10), bolt.WithOverflow(bolt.Block))
 	create(t, s, tasks(0, 10)...)
 	flying := claim(t, s, 10)
-	order := make(chan string, 2)
+	order := make(chan string, 3)
 	go func() { order <- createErr(s, t.Context(), tasks(10, 8), "batch") }()
 	await(t, func() bool { return s.Waiters() == 1 })
 	go func() { order <- createErr(s, t.Context(), tasks(18, 1), "small") }()
 	await(t, func() bool { return s.Waiters() == 2 })
 	done(t, s, flying[:7]...)
 	require.Equal(t, 2, s.Waiters(), "there is room for the small one, but not for who came first")
+	go func() { order <- createErr(s, t.Context(), tasks(19, 1), "late") }()
+	await(t, func() bool { return s.Waiters() == 3 })
 	done(t, s, flying[7])
 	require.Equal(t, "batch", <-order)
-	require.Equal(t, 1, s.Waiters())
+	require.Equal(t, 2, s.Waiters())
 	done(t, s, flying[8])
 	require.Equal(t, "small", <-order)
+	require.Equal(t, 1, s.Waiters())
+	done(t, s, claim(t, s, 1)...)
+	require.Equal(t, "late", <-order)
 	require.Zero(t, s.Waiters())
 
 	// Who gives up makes way for those behind.
@@ -311,6 +329,55 @@ func TestQuota_Tx(t *testing.T) {
 		require.Equal(t, []string{"n000004", "n000005", "n000006"}, names(t, s))
 		usageIsRight(t, s)
 	}
+}
+
+// A transaction of Update that was rolled back holds no room when Update has returned.
+func TestQuota_Update(t *testing.T) {
+	s := open(t, t.TempDir(), bolt.WithMaxTasks(3))
+	require.ErrorIs(t, inTx(t, s, errNo, tasks(0, 2)...), errNo)
+	create(t, s, tasks(2, 3)...)
+	done(t, s, claim(t, s, 3)...)
+	require.NoError(t, inTx(t, s, nil, tasks(5, 3)...))
+	require.ErrorIs(t, s.Create(t.Context(), tasks(8, 1)), outbox.ErrFull)
+	usageIsRight(t, s)
+}
+
+// When the disk is full nothing is dropped for what is not accepted, and what was
+// counted for records that failed is taken back (P9).
+func TestQuota_DiskFull(t *testing.T) {
+	disk := waltest.New()
+	dir := t.TempDir()
+	parent := string(filepath.Separator)
+	for _, name := range strings.Split(strings.Trim(dir, parent), parent) {
+		parent = filepath.Join(parent, name)
+		require.NoError(t, disk.Mkdir(parent))
+	}
+	s := open(t, dir, bolt.WithLogFS(disk), bolt.WithMaxTasks(8), bolt.WithOverflow(bolt.DropOldest), bolt.WithSegmentBytes(64<<10),
+		bolt.WithAckSync(time.Hour), bolt.WithMaxDead(10, 0))
+	create(t, s, tasks(0, 4)...)
+	bury(t, s, claim(t, s, 2)...)
+	require.NoError(t, s.Flush())
+	create(t, s, tasks(4, 6)...)
+	before := unsynced(stats(t, s))
+	flying := claim(t, s, 4)
+	done(t, s, flying[0])
+	bury(t, s, flying[1])
+	retry(t, s, flying[2])
+	large := append(tasks(10, 3), outbox.Task{Event: outbox.Event{Name: "l"}, LatestOnly: "l"}, outbox.Task{Event: outbox.Event{Name: "l"}, LatestOnly: "l"})
+	large[0].Payload = make([]byte, 300<<10) // needs a segment of its own, for which there is no room
+	disk.SetFree(0)
+	require.ErrorIs(t, s.Create(t.Context(), large), outbox.ErrDiskFull)
+	require.NoError(t, s.Settle(t.Context(), []outbox.Outcome{{ID: flying[3].ID, Token: flying[3].Token, Verdict: outbox.Release}}))
+	require.Equal(t, before, unsynced(stats(t, s)))
+	require.Len(t, names(t, s), 10)
+	usageIsRight(t, s)
+
+	disk.SetFree(1 << 30)
+	large[0].Payload = nil
+	create(t, s, large...)
+	require.EqualValues(t, 4, stats(t, s).DroppedBy.Quota)
+	require.Equal(t, []string{"n000000", "n000001", "n000006"}, names(t, s)[:3])
+	usageIsRight(t, s)
 }
 
 // lines are those of the store's log with this text.

@@ -49,6 +49,7 @@ type Store struct {
 	txUse      amount                 // and to transactions whose end is not known
 	waiters    []*waiter              // for room, first come first served
 	unswept    bool                   // a rolled back transaction may hold room
+	excess     [3]bool                // the keeper is to bring a home down to its quota
 	drops      [3]dropped             // for quota and durable, but not logged yet, by home
 	retrying   int                    // settled retries that are not durable yet,
 	retryDue   int64                  // and when the first of them is due

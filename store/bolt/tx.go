@@ -193,8 +193,8 @@ func (s *Store) commitGroup(g *txGroup) {
 	s.base.accepted += int64(len(g.items))
 	s.use[homeTasks].add(g.use, 1)
 	s.letGoOfRoom(g)
-	if s.opts.overflow == DropOldest && !s.overQuota(homeTasks).none() {
-		wake(s.wakeQuota)
+	if s.opts.overflow == DropOldest {
+		s.checkQuota(homeTasks)
 	}
 	s.generation++
 	o := &s.overlay
