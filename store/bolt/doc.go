@@ -40,6 +40,17 @@
 // store only knows for this moment, claims and releases, is not written at all, so
 // an outage writes nothing (P6).
 //
+//	I7  The database's usage record is the sum over its tasks and dead buckets, and
+//	    Store.use is that, changed by what the entries in memory have moved (P8).
+//
+// # Quotas
+//
+// Room is taken, under mu, when a create is queued, and given back when what ends a
+// task is queued, so what is not durable yet counts: room.go. What is dropped for a
+// new event is in the same group of the log as the event, so no crash and no full
+// disk drops one for an event that was not accepted. What a task costs is in usage.go,
+// who is dropped in victims.go.
+//
 // # Checkpoints
 //
 // A checkpoint is due when the overlay has 16,384 tasks or 8 MiB, when the log has

@@ -31,6 +31,7 @@ type Store struct {
 	// order: claiming, flushing, a bbolt transaction, mu, the log's own.
 	claiming sync.Mutex
 	flushing sync.Mutex
+	seeking  sync.Mutex // held while Create looks for victims, so that one look serves all; no other but mu is taken under it
 
 	// mu guards everything below it. Nothing that waits for a disk is done while
 	// holding it.

@@ -252,6 +252,10 @@ func (s *Store) findRoom(ctx context.Context, entries []*entry, full *fullError)
 	for {
 		most, limit := s.atOnce(entries)
 		var found, partly, transient bool
+		if s.seeking.Lock(); s.hasRoom(full) { // somebody else has looked meanwhile
+			s.seeking.Unlock()
+			return nil
+		}
 		err := s.findVictims(homeTasks, most, limit, func(more bool) error {
 			now := s.shortOf(full.asked)
 			if found = now == nil; found {
@@ -267,6 +271,7 @@ func (s *Store) findRoom(ctx context.Context, entries []*entry, full *fullError)
 			partly = true
 			return s.recordBy(s.log.Queue, drop(picked))
 		})
+		s.seeking.Unlock()
 		switch {
 		case err != nil || found:
 			return err
@@ -282,6 +287,19 @@ func (s *Store) findRoom(ctx context.Context, entries []*entry, full *fullError)
 			return err
 		}
 	}
+}
+
+// hasRoom reports whether there is room now, or victims at hand.
+func (s *Store) hasRoom(full *fullError) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.shortOf(full.asked)
+	if now == nil {
+		return true
+	}
+	now.replaced = full.replaced
+	_, rest := s.pickFor(now)
+	return rest.none()
 }
 
 // canFree reports whether so much can be dropped at all, as things stand. mu is held.
