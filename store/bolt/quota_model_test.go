@@ -124,14 +124,14 @@ func (q *quotaLife) batch(tx bool) []outbox.Task {
 }
 
 // expect says what must become of a batch.
-func (q *quotaLife) expect(before, batch []outbox.Task, tx bool) (want error, replaced, victims []string) {
+func (q *quotaLife) expect(before, batch []outbox.Task, tx bool) (replaced, victims []string, want error) {
 	var grossTasks, grossBytes int64
 	for _, one := range batch {
 		grossTasks++
 		grossBytes += cost(one)
 	}
 	if q.max.over(grossTasks, grossBytes) {
-		return outbox.ErrTooLarge, nil, nil
+		return nil, nil, outbox.ErrTooLarge
 	}
 	tasks, bytes := used(before, false)
 	needTasks, needBytes := grossTasks, grossBytes
@@ -144,7 +144,7 @@ func (q *quotaLife) expect(before, batch []outbox.Task, tx bool) (want error, re
 				continue
 			}
 			if one.Unique != "" && other.Unique == one.Unique {
-				return outbox.ErrDuplicate, nil, nil
+				return nil, nil, outbox.ErrDuplicate
 			}
 			if one.LatestOnly != "" && other.LatestOnly == one.LatestOnly {
 				holder = other // the newest
@@ -161,10 +161,10 @@ func (q *quotaLife) expect(before, batch []outbox.Task, tx bool) (want error, re
 		return needTasks > 0 && limits{tasks: q.max.tasks}.over(tasks+needTasks, 0) || needBytes > 0 && limits{bytes: q.max.bytes}.over(0, bytes+needBytes)
 	}
 	if !short() {
-		return nil, replaced, nil
+		return replaced, nil, nil
 	}
 	if q.policy != bolt.DropOldest {
-		return outbox.ErrFull, nil, nil
+		return nil, nil, outbox.ErrFull
 	}
 	// In a transaction, what it accepted itself may go as well.
 	droppable := before
@@ -184,14 +184,14 @@ func (q *quotaLife) expect(before, batch []outbox.Task, tx bool) (want error, re
 		}
 	}
 	if short() && !tx {
-		return outbox.ErrFull, nil, nil
+		return nil, nil, outbox.ErrFull
 	}
-	return nil, replaced, victims
+	return replaced, victims, nil
 }
 
 func (q *quotaLife) create() {
 	before, batch := q.list(), q.batch(false)
-	want, replaced, victims := q.expect(before, batch, false)
+	replaced, victims, want := q.expect(before, batch, false)
 	ctx := q.t.Context()
 	if want == outbox.ErrFull && q.policy == bolt.Block {
 		short, cancel := context.WithTimeout(ctx, time.Millisecond)
@@ -221,7 +221,7 @@ func (q *quotaLife) require(before, came []outbox.Task, went []string) {
 
 func (q *quotaLife) createInTx() {
 	before, batch := q.list(), q.batch(true)
-	want, _, victims := q.expect(before, batch, true)
+	_, victims, want := q.expect(before, batch, true)
 	commit := q.random.IntN(3) > 0
 	err := q.s.Update(q.t.Context(), func(tx *bbolt.Tx) error {
 		if err := q.s.Create(bolt.WithTx(q.t.Context(), tx), batch); err != nil || commit {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
-	"go.etcd.io/bbolt"
 )
 
 // used is what the quota goes by: what waits and is in flight, durable or not, and
@@ -187,70 +186,4 @@ func (s *Store) dismissLocked() {
 		close(w.ready)
 	}
 	s.waiters = nil
-}
-
-// takeRoomInTx is takeRoom within a transaction of the application, which cannot wait
-// and may be rolled back. mu is held.
-func (s *Store) takeRoomInTx(g *txGroup, entries []*entry) error {
-	g.use = totalCost(entries)
-	if s.opts.overflow != DropOldest {
-		if full := s.shortOf(g.use); full != nil {
-			return full
-		}
-	}
-	s.txUse.add(g.use, 1)
-	g.holds = true
-	return nil
-}
-
-// letGoOfRoom ends what takeRoomInTx has begun. mu is held.
-func (s *Store) letGoOfRoom(g *txGroup) {
-	if g.holds {
-		g.holds = false
-		s.txUse.add(g.use, -1)
-		s.grantLocked()
-	}
-}
-
-// ended notes that a transaction is over: what it has not committed by now holds no
-// room any more.
-func (s *Store) ended(tx *bbolt.Tx) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, g := range s.groups {
-		if g.tx == tx && !g.known {
-			s.letGoOfRoom(g)
-			delete(s.groups, id)
-		}
-	}
-}
-
-// sweepLocked has the flusher find out which transactions were rolled back, for nobody
-// else tells: they may hold the room that is lacking. mu is held.
-func (s *Store) sweepLocked() {
-	if s.txUse != (amount{}) {
-		s.unswept = true
-		wake(s.wakeFlush)
-	}
-}
-
-// sweep is that. It waits for an open transaction to end.
-func (s *Store) sweep() {
-	s.mu.Lock()
-	unswept := s.unswept && s.usable() == nil
-	s.unswept = false
-	s.mu.Unlock()
-	if !unswept {
-		return
-	}
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return // closed by its owner
-	}
-	defer tx.Rollback()
-	if b, err := openBuckets(tx); err == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.reconcile(tx, b)
-	}
 }

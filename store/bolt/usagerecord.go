@@ -1,0 +1,162 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/goutbox/goutbox/outbox"
+	"go.etcd.io/bbolt"
+)
+
+// The usage record is the value of "usage" in the meta bucket: tasks and bytes of
+// what waits, then of the dead. Every transaction that writes tasks changes it by
+// what it writes, so it is right after a checkpoint that was cut short, too. It came
+// with format version 2.
+func (u usage) put(meta *bbolt.Bucket) error {
+	var b []byte
+	for _, a := range [...]amount{u[homeTasks], u[homeDead]} {
+		b = binary.LittleEndian.AppendUint64(b, uint64(a.tasks))
+		b = binary.LittleEndian.AppendUint64(b, uint64(a.bytes))
+	}
+	return meta.Put(keyUsage, withCRC(keyUsage, b))
+}
+
+// readUsage reads the usage record. A database of version 1 has none.
+func readUsage(meta *bbolt.Bucket, path string) (u usage, known bool, err error) {
+	v := meta.Get(keyUsage)
+	if v == nil {
+		version, _, err := readFormat(meta, path)
+		if err == nil && version > 1 {
+			err = fmt.Errorf("%w: %s: no usage record", outbox.ErrCorrupt, path)
+		}
+		return u, false, err
+	}
+	if v, err = checkCRC(keyUsage, v); err != nil {
+		return u, false, fmt.Errorf("%w: %s: usage record", outbox.ErrCorrupt, path)
+	}
+	r := reader{b: v}
+	for _, h := range [...]home{homeTasks, homeDead} {
+		u[h] = amount{tasks: r.int64(), bytes: r.int64()}
+	}
+	if r.bad || len(r.b) != 0 {
+		return u, false, fmt.Errorf("%w: %s: usage record", outbox.ErrCorrupt, path)
+	}
+	return u, true, nil
+}
+
+// account brings the usage record up to date with what the writer has written. If
+// there is none, the database is brought to the present version.
+func (w *writer) account(path string) error {
+	u, known, err := readUsage(w.b.meta, path)
+	switch {
+	case err != nil:
+		return err
+	case !known:
+		return rewriteUsage(w.b, path)
+	case w.delta[homeTasks] == amount{} && w.delta[homeDead] == amount{}:
+		return nil
+	}
+	u.add(w.delta)
+	return u.put(w.b.meta)
+}
+
+// rewriteUsage counts everything anew. It is one scan of all tasks.
+func rewriteUsage(b buckets, path string) error {
+	u, err := recount(b)
+	if err != nil {
+		return err
+	}
+	_, uuid, err := readFormat(b.meta, path)
+	if err == nil {
+		err = putFormat(b.meta, uuid)
+	}
+	if err != nil {
+		return err
+	}
+	return u.put(b.meta)
+}
+
+// recount counts what is in the database.
+func recount(b buckets) (u usage, err error) {
+	err = b.tasks.ForEach(func(_, v []byte) error {
+		u[homeTasks].add(amount{1, costOfValue(v[:max(len(v)-4, 0)])}, 1)
+		return nil
+	})
+	if err != nil {
+		return u, err
+	}
+	err = b.dead.ForEach(func(_, v []byte) error {
+		r := reader{b: v}
+		u[homeDead].add(amount{1, costOfValue(r.take(int(r.uint32())))}, 1)
+		return nil
+	})
+	return u, err
+}
+
+// costOfValue is what a task costs of which the database has this encoding; one
+// that is damaged costs what can still be seen of it.
+func costOfValue(raw []byte) int64 {
+	h, err := decodeHeader(raw)
+	if err != nil {
+		return costOf(len(raw), "", "", "")
+	}
+	return h.cost
+}
+
+// upgrade brings a database of version 1 to the present one, in one transaction. If
+// the disk has no room for it, the next checkpoint does it.
+func (s *Store) upgrade() (err error) {
+	defer contain(&err, s.db.Path())
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return fmt.Errorf("bolt: upgrade: %w", err)
+	}
+	defer tx.Rollback()
+	b, err := openBuckets(tx)
+	if err != nil {
+		return err
+	}
+	if err := newWriter(b).account(s.db.Path()); err != nil {
+		return fmt.Errorf("bolt: upgrade: %w", err)
+	}
+	return s.commit(tx)
+}
+
+// stock is the usage three times over, all of one moment; see recountUsage.
+type stock struct {
+	recorded  usage // what the database says,
+	recounted usage // and what a recount of it gives: the same
+	memory    usage // what the quotas go by,
+	expected  usage // and what it should be: recorded, with what memory knows beyond that
+}
+
+// recountUsage holds the usage against a recount of everything. It is one scan, with
+// checkpoints kept off: a commit is there a moment before memory knows of it.
+func (s *Store) recountUsage() (st stock, err error) {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	err = s.read(func(tx *bbolt.Tx) error {
+		b, err := openBuckets(tx)
+		if err != nil {
+			return err
+		}
+		if st.recounted, err = recount(b); err != nil {
+			return err
+		}
+		var known bool
+		if st.recorded, known, err = readUsage(b.meta, s.db.Path()); !known {
+			st.recorded = st.recounted
+		}
+		return err
+	}, func() error {
+		st.memory, st.expected = s.use, st.recorded
+		for _, e := range s.overlay.entries {
+			st.expected.move(e.cost, e.home, e.charged)
+		}
+		for _, u := range [...]*usage{&st.recorded, &st.recounted, &st.memory, &st.expected} {
+			u[homeNone] = amount{}
+		}
+		return nil
+	})
+	return st, err
+}
