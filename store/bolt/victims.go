@@ -133,7 +133,7 @@ func (s *Store) findRoom(ctx context.Context, entries []*entry, full *fullError)
 			picked, rest := s.pickFor(now)
 			found, full = rest.none(), now
 			transient = s.unsure.tasks > 0 || s.retrying > 0
-			if found || !more || !s.canFree(now.lacks) {
+			if found || !more || !s.canFree(now) {
 				return nil
 			}
 			partly = true
@@ -170,9 +170,15 @@ func (s *Store) hasRoom(full *fullError) bool {
 	return rest.none()
 }
 
-// canFree reports whether so much can be dropped at all, as things stand. mu is held.
-func (s *Store) canFree(lacks amount) bool {
-	free := s.use[homeTasks]
+// canFree reports whether so much can be dropped at all, as things stand: nobody is
+// dropped, in part, for what is refused then. mu is held.
+func (s *Store) canFree(full *fullError) bool {
+	free, lacks := s.use[homeTasks], full.lacks
+	for _, r := range full.replaced {
+		if r != nil && r.charged == homeTasks {
+			free.add(amount{1, r.cost}, -1)
+		}
+	}
 	for _, e := range s.overlay.leases.list {
 		free.add(amount{1, e.cost}, -1)
 	}
