@@ -33,7 +33,7 @@ func TestOpen_WithoutPermission(t *testing.T) {
 	copyFile(t, exe)
 	child := exec.Command(exe)
 	child.Dir = top
-	child.Env = append(os.Environ(), killDir+"="+dir)
+	child.Env = append(os.Environ(), childEnv+"=kill", "GOUTBOX_TEST_DIR="+dir)
 	child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := child.CombinedOutput()
 	require.Error(t, err)
