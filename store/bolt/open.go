@@ -46,6 +46,9 @@ func Open(dir string, opts ...Option) (*Store, error) {
 		s.db, err = s.opts.openDatabase(path)
 	}
 	if err == nil {
+		err = syncDatabase(s.db)
+	}
+	if err == nil {
 		err = s.start()
 	}
 	if err != nil {
@@ -77,6 +80,9 @@ func Attach(db *bbolt.DB, dir string, opts ...Option) (*Store, error) {
 		return nil, err
 	}
 	s.db = db
+	if err := syncDatabase(db); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		if tx.Bucket(bucketRoot) != nil {
 			return nil
@@ -248,6 +254,18 @@ func (o *options) openDatabase(path string) (db *bbolt.DB, err error) {
 	return nil, fmt.Errorf("bolt: open %s: %w", path, err)
 }
 
+// syncDatabase makes durable what can be read in a database. The process before may
+// have been killed between writing a meta page and syncing it (R2). The state that this
+// page stands for must not be built on before it is safe: the log would be recycled up
+// to a checkpoint that a power cut takes back, and bbolt would write over pages that
+// the older meta page still needs.
+func syncDatabase(db *bbolt.DB) error {
+	if err := db.Sync(); err != nil {
+		return fmt.Errorf("bolt: sync %s: %w", db.Path(), err)
+	}
+	return nil
+}
+
 // growBytes is by how much the file grows at a time; bbolt's own 16 MiB are a lot
 // for a small device.
 const growBytes = 1 << 20
@@ -268,18 +286,22 @@ func newUUID() (uuid [16]byte) {
 	return uuid
 }
 
-// makeDir makes the folder and its parents, and makes that durable (R1).
+// makeDir makes the folder and its parents, and makes that durable (R1). One that is
+// there may have been made by a process that was killed before it had synced that (R2).
 func makeDir(dir string) error {
+	parent := filepath.Dir(filepath.Clean(dir))
 	info, err := os.Stat(dir)
 	switch {
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%w: %s is a file, not a folder", outbox.ErrInvalid, dir)
 	case err == nil:
-		return nil
+		if err := syncDir(parent); !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		return nil // a parent that only others may read: they have made the folder
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	parent := filepath.Dir(filepath.Clean(dir))
 	if parent != dir {
 		if err := makeDir(parent); err != nil {
 			return err
