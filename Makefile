@@ -69,5 +69,5 @@ micro: ## benchmarks beside the code
 	go test -run '^$$' -bench . -benchmem ./wal ./outbox ./store/bolt
 
 .PHONY: torture
-torture: ## kill a working process a hundred times; thousands of random lives beside store/mem
-	GOUTBOX_TORTURE=1 go test -run "Kill|Agrees|Machine" -count 12 -timeout 1h ./store/bolt
+torture: ## the long forms of all tests: thousands of power cuts, hundreds of kills and random lives
+	GOUTBOX_TORTURE=1 go test -count 3 -timeout 2h ./wal/... ./store/...

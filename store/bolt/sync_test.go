@@ -56,15 +56,15 @@ func (m *lossyMachine) database() []byte {
 	return db
 }
 
-// event is something that happened to a task, in the log or, at position 0, in a transaction.
-type event struct {
+// happening is something that happened to a task, in the log or, at position 0, in a transaction.
+type happening struct {
 	pos  wal.Position
 	name string
 	gone bool
 }
 
-// cut is a moment at which the power may go: before an operation of the log.
-type cut struct {
+// moment is one at which the power may go: before an operation of the log.
+type moment struct {
 	ops     int
 	db      []byte
 	events  int // how many were known to have happened
@@ -73,7 +73,7 @@ type cut struct {
 }
 
 // lives does some work on a store at a level, and notes the moments before each operation of the log.
-func lives(t *testing.T, level bolt.SyncLevel) (disk *waltest.FS, events []event, cuts []cut) {
+func lives(t *testing.T, level bolt.SyncLevel) (disk *waltest.FS, events []happening, cuts []moment) {
 	disk = waltest.New()
 	m := boot(t, disk, nil, bolt.WithSync(level), bolt.WithAckSync(time.Hour))
 	s := m.s
@@ -86,14 +86,14 @@ func lives(t *testing.T, level bolt.SyncLevel) (disk *waltest.FS, events []event
 			if now := m.database(); !bytes.Equal(db, now) {
 				db = now
 			}
-			cuts = append(cuts, cut{op.N, db, int(known.Load()), s.LogSynced(), s.LogNext() - 1})
+			cuts = append(cuts, moment{op.N, db, int(known.Load()), s.LogSynced(), s.LogNext() - 1})
 		}
 		return nil
 	})
 	add := func(n int) {
 		list := create(t, s, tasks(len(events), n)...)
 		for i := range list {
-			events = append(events, event{pos: s.LogNext() - 1, name: list[i].Name})
+			events = append(events, happening{pos: s.LogNext() - 1, name: list[i].Name})
 		}
 		known.Store(int64(len(events)))
 	}
@@ -101,7 +101,7 @@ func lives(t *testing.T, level bolt.SyncLevel) (disk *waltest.FS, events []event
 		list := claim(t, s, n)
 		done(t, s, list...)
 		for _, one := range list {
-			events = append(events, event{s.LogNext() - 1, one.Name, true})
+			events = append(events, happening{s.LogNext() - 1, one.Name, true})
 		}
 		known.Store(int64(len(events)))
 		require.NoError(t, s.Sync())
@@ -112,7 +112,7 @@ func lives(t *testing.T, level bolt.SyncLevel) (disk *waltest.FS, events []event
 		defer commit.Unlock()
 		err := s.Update(t.Context(), func(tx *bbolt.Tx) error { return s.Create(bolt.WithTx(t.Context(), tx), one) })
 		require.NoError(t, err)
-		events = append(events, event{name: one[0].Name})
+		events = append(events, happening{name: one[0].Name})
 		known.Store(int64(len(events)))
 	}
 	maintain := func(f func() error) { require.NoError(t, f()) }
@@ -140,8 +140,8 @@ func lives(t *testing.T, level bolt.SyncLevel) (disk *waltest.FS, events []event
 	return disk, events, cuts
 }
 
-// after returns the names that wait when the log ends with record p, and so many events were known to have happened.
-func after(events []event, known int, p wal.Position) map[string]bool {
+// remaining returns the names that wait when the log ends with record p, and so many events were known to have happened.
+func remaining(events []happening, known int, p wal.Position) map[string]bool {
 	there := map[string]bool{}
 	for i, e := range events {
 		switch {
@@ -179,10 +179,10 @@ func TestSync_PowerCut(t *testing.T) {
 						got[n] = true
 					}
 					fits := slices.ContainsFunc(between(c.synced, c.written), func(p wal.Position) bool {
-						return maps.Equal(got, after(events, c.events, p))
+						return maps.Equal(got, remaining(events, c.events, p))
 					})
 					require.True(t, fits, "cut %d, seed %d: %d tasks, records %d to %d", i, seed, len(got), c.synced, c.written)
-					if !maps.Equal(got, after(events, c.events, c.written)) {
+					if !maps.Equal(got, remaining(events, c.events, c.written)) {
 						lossy++
 					}
 					stats(t, m.s)
