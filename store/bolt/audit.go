@@ -83,13 +83,15 @@ func (s *Store) auditOnce(a *auditor) (again bool, err error) {
 		if a.b, err = openBuckets(tx); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		if again = s.generation != generation; !again {
-			if err = s.usable(); err == nil {
-				s.auditMemory(a)
+		func() {
+			s.mu.Lock()
+			defer s.mu.Unlock() // bbolt may panic
+			if again = s.generation != generation; !again {
+				if err = s.usable(); err == nil {
+					s.auditMemory(a)
+				}
 			}
-		}
-		s.mu.Unlock()
+		}()
 		unlock()
 		if err != nil || again {
 			return err

@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -128,14 +129,14 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
 
 // writeChunk is the transaction of flushChunk.
 func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (listed []place, err error) {
-	defer contain(&err, s.db.Path())
+	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
 	s.relieving.Store(false) // the application may hold the writer lock for as long as it likes
-	tx, err := s.db.Begin(true)
+	tx, err := s.begin()
 	s.relieving.Store(true)
 	if err != nil {
 		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
 	}
-	defer tx.Rollback()
+	defer s.rollback(tx)
 	b, err := openBuckets(tx)
 	if err != nil {
 		return nil, err

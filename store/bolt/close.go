@@ -49,7 +49,7 @@ func (s *Store) release() error {
 		errs = append(errs, s.log.Close())
 	}
 	if s.owned && s.db != nil {
-		errs = append(errs, s.db.Close())
+		errs = append(errs, s.closeDatabase())
 	}
 	errs = append(errs, s.lock.release())
 	return errors.Join(errs...)

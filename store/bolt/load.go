@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/goutbox/goutbox/outbox"
 	"go.etcd.io/bbolt"
@@ -177,17 +178,10 @@ func (s *Store) read(look func(tx *bbolt.Tx) error, merge func() error) error {
 // view runs f in a read transaction. bbolt panics on damaged pages; that becomes
 // an error (R34, P11).
 func (s *Store) view(f func(tx *bbolt.Tx) error) (err error) {
-	defer contain(&err, s.db.Path())
+	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
 	err = s.db.View(f)
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		err = s.closedError() // by Close, or an attached one by its owner
 	}
 	return err
-}
-
-// contain turns a panic of bbolt into ErrCorrupt.
-func contain(err *error, path string) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%w: %s: bbolt: %v", outbox.ErrCorrupt, path, p)
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -83,7 +84,7 @@ func Attach(db *bbolt.DB, dir string, opts ...Option) (*Store, error) {
 	if err := syncDatabase(db); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	err = updateAttached(db, func(tx *bbolt.Tx) error {
 		if tx.Bucket(bucketRoot) != nil {
 			return nil
 		}
@@ -236,9 +237,17 @@ func (o *options) hasSegments(logDir string) (bool, error) {
 // large free space after a backlog does not slow each commit down, and is synced,
 // so that opening needs no scan (R33).
 func (o *options) openDatabase(path string) (db *bbolt.DB, err error) {
-	defer contain(&err, path)
+	if err := guardDatabase(path); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if errors.Is(err, outbox.ErrCorrupt) && o.opened != nil {
+			_ = o.opened.Close() // bbolt has panicked and kept it
+		}
+	}()
+	defer contain(&err, path, debug.SetPanicOnFault(true))
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMap, OpenFile: o.openFile,
+		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMap, OpenFile: o.noting(),
 	})
 	switch {
 	case err == nil:

@@ -27,6 +27,8 @@ type options struct {
 	wallClock func() time.Time
 	openFile  func(name string, flag int, perm os.FileMode) (*os.File, error) // of the database
 	logFS     wal.FS
+
+	opened *os.File // the database, by the last openDatabase
 }
 
 // Defaults of the options, and bounds that are not options. The overlay's bounds

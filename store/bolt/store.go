@@ -68,6 +68,7 @@ type Store struct {
 	logged      atomic.Int64  // bytes queued in the log since the last trim,
 	unprepared  atomic.Int64  // and since it was last seen to that there is a next segment
 	relieving   atomic.Bool   // room is being made, and nobody else's transaction is in the way
+	jammed      atomic.Bool   // bbolt has panicked and kept its writer lock
 	checkpoints atomic.Uint64 // commits of checkpoints
 	written     atomic.Uint64 // bytes written to the database
 

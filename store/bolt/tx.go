@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/goutbox/goutbox/outbox"
 	"go.etcd.io/bbolt"
@@ -29,6 +30,12 @@ func WithTx(ctx context.Context, tx *bbolt.Tx) context.Context { return outbox.W
 // a time; while it lasts events are accepted outside of it, but nothing moves to
 // the database, so keep it short. A commit that fails for another reason than a
 // full disk ends the store with [outbox.ErrPoisoned].
+//
+// If f panics, the transaction is rolled back and the panic goes on, whatever it is:
+// f reads its own buckets, so what it meets there is the application's business. A
+// page so damaged that reading it is a memory fault, which would end the program
+// otherwise, is such a panic here: a runtime.Error with a method Addr. A panic of
+// bbolt in Create, called with tx, is the error of that Create.
 func (s *Store) Update(ctx context.Context, f func(tx *bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("bolt: update: %w", err)
@@ -39,13 +46,17 @@ func (s *Store) Update(ctx context.Context, f func(tx *bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	tx, err := s.db.Begin(true)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	tx, err := s.begin()
 	if err != nil {
 		return fmt.Errorf("bolt: update: %w", err)
 	}
 	defer s.ended(tx)
-	defer tx.Rollback() // does nothing after a commit; ends it if f fails or panics
+	defer s.rollback(tx) // does nothing after a commit; ends it if f fails or panics
 	if err := f(tx); err != nil {
+		return err
+	}
+	if err := s.sound(); err != nil { // what Create has written into tx may be half of it
 		return err
 	}
 	return s.commit(tx)
@@ -54,11 +65,13 @@ func (s *Store) Update(ctx context.Context, f func(tx *bbolt.Tx) error) error {
 // commit commits, and poisons the store if that leaves open what is on the disk
 // (R11).
 func (s *Store) commit(tx *bbolt.Tx) (err error) {
-	defer func() {
+	path := s.db.Path()
+	defer func(before bool) {
+		debug.SetPanicOnFault(before)
 		if p := recover(); p != nil {
-			err = s.poison(fmt.Errorf("%w: %s: commit: bbolt: %v", outbox.ErrCorrupt, s.db.Path(), p))
+			err = s.poison(panicked(path, fmt.Sprintf("commit: %v", p)))
 		}
-	}()
+	}(debug.SetPanicOnFault(true))
 	switch err := tx.Commit(); {
 	case err == nil:
 		return nil
@@ -93,15 +106,8 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 	if !ok || tx == nil || tx.DB() != s.db || !tx.Writable() {
 		return fmt.Errorf("%w: it is not an open, writable transaction of %s", outbox.ErrTxUnsupported, s.db.Path())
 	}
-	b, err := openBuckets(tx)
-	if err != nil {
-		return err
-	}
 	s.mu.Lock()
-	if err = s.usable(); err == nil {
-		s.reconcile(tx, b)
-		err = s.checkKeysInTx(b, entries)
-	}
+	b, err := s.lookInTx(tx, entries)
 	if err != nil {
 		s.mu.Unlock()
 		return err
@@ -119,7 +125,7 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 	last, seen := s.ids.last, s.moment()
 	s.mu.Unlock()
 
-	outdated, err := writeInTx(b, s.db.Path(), entries, last, seen)
+	outdated, err := s.writeInTx(b, entries, last, seen)
 	if err != nil {
 		return fmt.Errorf("bolt: create in transaction: %w", err)
 	}
@@ -137,7 +143,42 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 	return nil
 }
 
-func writeInTx(b buckets, path string, entries []*entry, last outbox.ID, seen moment) (outdated []place, err error) {
+// lookInTx finds the buckets, and refuses duplicates. mu is held.
+func (s *Store) lookInTx(tx *bbolt.Tx, entries []*entry) (b buckets, err error) {
+	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
+	if b, err = openBuckets(tx); err != nil {
+		return b, err
+	}
+	if err = s.usable(); err == nil {
+		s.reconcile(tx, b)
+		err = s.checkKeysInTx(b, entries)
+	}
+	return b, err
+}
+
+// writeInTx writes the tasks. If bbolt panics, the transaction has half of them and
+// must not be committed: the store ends, and with it [Store.Update].
+func (s *Store) writeInTx(b buckets, entries []*entry, last outbox.ID, seen moment) (outdated []place, err error) {
+	path, whole := s.db.Path(), false
+	defer func() {
+		if !whole {
+			err = s.poison(err)
+		}
+	}()
+	defer contain(&err, path, debug.SetPanicOnFault(true))
+	outdated, err = putInTx(b, path, entries, last, seen)
+	whole = true
+	return outdated, err
+}
+
+// sound returns why the store has failed, or nil.
+func (s *Store) sound() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+func putInTx(b buckets, path string, entries []*entry, last outbox.ID, seen moment) (outdated []place, err error) {
 	w := newWriter(b)
 	outdated = make([]place, len(entries))
 	for i, e := range entries {

@@ -1,6 +1,8 @@
 package bolt
 
 import (
+	"runtime/debug"
+
 	"go.etcd.io/bbolt"
 )
 
@@ -58,11 +60,13 @@ func (s *Store) sweep() {
 	if !unswept {
 		return
 	}
-	tx, err := s.db.Begin(true)
+	var err error
+	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true)) // whoever needs the page that is damaged will say so
+	tx, err := s.begin()
 	if err != nil {
 		return // closed by its owner
 	}
-	defer tx.Rollback()
+	defer s.rollback(tx)
 	if b, err := openBuckets(tx); err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -3,6 +3,7 @@ package bolt
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/goutbox/goutbox/outbox"
 	"go.etcd.io/bbolt"
@@ -106,12 +107,12 @@ func costOfValue(raw []byte) int64 {
 // upgrade brings a database of version 1 to the present one, in one transaction. If
 // the disk has no room for it, the next checkpoint does it.
 func (s *Store) upgrade() (err error) {
-	defer contain(&err, s.db.Path())
-	tx, err := s.db.Begin(true)
+	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
+	tx, err := s.begin()
 	if err != nil {
 		return fmt.Errorf("bolt: upgrade: %w", err)
 	}
-	defer tx.Rollback()
+	defer s.rollback(tx)
 	b, err := openBuckets(tx)
 	if err != nil {
 		return err
