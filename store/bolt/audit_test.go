@@ -122,7 +122,8 @@ func TestStore_Audit_Finds(t *testing.T) {
 		}, "which has others"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			s, err := bolt.Open(t.TempDir(), quiet)
+			dir, copied := t.TempDir(), t.TempDir()
+			s, err := bolt.Open(dir, quiet)
 			require.NoError(t, err)
 			defer func() { require.NoError(t, s.Close()) }()
 			fillAll(t, s)
@@ -133,6 +134,10 @@ func TestStore_Audit_Finds(t *testing.T) {
 			require.ErrorIs(t, err, outbox.ErrCorrupt)
 			require.ErrorContains(t, err, c.says)
 			require.NotEmpty(t, a.Findings)
+
+			s.Freeze(func() { copyDir(t, dir, copied) })
+			r := verify(t, copied)
+			require.False(t, r.OK(), "Verify must see it as well")
 		})
 	}
 }

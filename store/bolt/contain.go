@@ -77,7 +77,7 @@ func (o *options) path(s *Store) string {
 // opened again, and costs this process the address space of the map.
 func (s *Store) closeDatabase() (err error) {
 	if s.jammed.Load() {
-		return s.opts.opened.Close()
+		return letGo(s.opts.opened)
 	}
 	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
 	return s.db.Close()

@@ -40,6 +40,9 @@ var (
 	keyUsage  = []byte("usage")
 )
 
+// getter is the meta bucket for those who read it.
+type getter interface{ Get(key []byte) []byte }
+
 // formatVersion is that of the database. Version 1 had no usage record; it is
 // brought to version 2 when it is opened.
 const formatVersion = 2
@@ -94,7 +97,7 @@ func putFormat(meta *bbolt.Bucket, uuid [16]byte) error {
 
 // readFormat returns the database's version and the store's UUID, or refuses a store
 // that this program does not understand (R46).
-func readFormat(meta *bbolt.Bucket, path string) (version uint32, uuid [16]byte, err error) {
+func readFormat(meta getter, path string) (version uint32, uuid [16]byte, err error) {
 	v := meta.Get(keyFormat)
 	if len(v) >= 4 {
 		if version = binary.LittleEndian.Uint32(v); version > formatVersion {
@@ -131,7 +134,7 @@ func (s state) put(meta *bbolt.Bucket) error {
 	return meta.Put(keyState, withCRC(nil, b))
 }
 
-func readState(meta *bbolt.Bucket, path string) (state, error) {
+func readState(meta getter, path string) (state, error) {
 	v, err := checkCRC(nil, meta.Get(keyState))
 	if err != nil {
 		return state{}, fmt.Errorf("%w: %s: store state record", outbox.ErrCorrupt, path)
@@ -149,7 +152,7 @@ func readState(meta *bbolt.Bucket, path string) (state, error) {
 
 // readWall reads the last moment. A store that was written before there was such a
 // record has seen none; its clock was the wall clock.
-func readWall(meta *bbolt.Bucket, path string) (m moment, err error) {
+func readWall(meta getter, path string) (m moment, err error) {
 	v := meta.Get(keyWall)
 	if v == nil {
 		return m, nil

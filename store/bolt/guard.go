@@ -23,7 +23,7 @@ const guardPages = 1024
 // everything behind the position that the older one knows (R29). If instead the
 // newer one was damaged later, and the log has been recycled since, recovery sees
 // that the log begins behind that position, and refuses with ErrMismatch.
-func guardDatabase(path string) (err error) {
+func guardDatabase(path string, most int) (err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -44,7 +44,7 @@ func guardDatabase(path string) (err error) {
 	}
 	p, err := newPages(f, info.Size())
 	if err == nil {
-		err = p.guard()
+		err = p.guard(most)
 	}
 	return inFile(err, path)
 }
@@ -59,8 +59,8 @@ func inFile(err error, path string) error {
 }
 
 // guard checks the top of the tree and the freelist.
-func (p *pages) guard() (err error) {
-	g := guard{walk: p.newWalk(), left: guardPages}
+func (p *pages) guard(most int) (err error) {
+	g := guard{walk: p.newWalk(), left: most}
 	g.walk.wrong = func(e error) {
 		if err == nil {
 			err = e
@@ -90,11 +90,11 @@ type guard struct {
 	buf       []byte
 }
 
-// reference is one to a page whose keys are from low on and below high.
+// reference is one to a page whose first key is known and whose keys are below high.
 type reference struct {
-	id        uint64
-	low, high []byte
-	root      bool
+	id          uint64
+	first, high []byte
+	root        bool
 }
 
 func (g *guard) add(r reference) { g.near = append(g.near, r) }
@@ -126,7 +126,7 @@ func (g *guard) visit(r reference) error {
 		err = w.claim(r.id+1, n.follow-1)
 	}
 	if err == nil {
-		err = n.rising(r.low, r.high)
+		err = n.rising(r.first, r.high)
 	}
 	if err == nil && n.count == 0 && !r.root {
 		err = n.wrong(10, "a leaf page without elements")
@@ -140,7 +140,7 @@ func (g *guard) visit(r reference) error {
 	deeper := g.leadsToBranches(&n)
 	for i := range n.count {
 		c := reference{id: n.child(i)}
-		c.low, _, _ = n.pair(i)
+		c.first, _, _ = n.pair(i)
 		if c.high = r.high; i+1 < n.count {
 			c.high, _, _ = n.pair(i + 1)
 		}

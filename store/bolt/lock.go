@@ -19,6 +19,18 @@ type folderLock struct{ file *os.File }
 
 // lockFolder takes the lock, or says within half a second who has it.
 func lockFolder(dir string) (*folderLock, error) {
+	f, err := takeLock(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // for people to read; nothing depends on it
+	}
+	return &folderLock{f}, nil
+}
+
+// takeLock is lockFolder without writing into the file.
+func takeLock(dir string) (*os.File, error) {
 	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -27,7 +39,7 @@ func lockFolder(dir string) (*folderLock, error) {
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockWait / 20) {
 		busy, err := tryLock(f)
 		if err == nil {
-			break
+			return f, nil
 		}
 		if !busy {
 			return nil, errors.Join(fmt.Errorf("bolt: lock %s: %w", path, err), f.Close())
@@ -36,10 +48,6 @@ func lockFolder(dir string) (*folderLock, error) {
 			return nil, errors.Join(fmt.Errorf("%w: %s is open%s", outbox.ErrLocked, dir, holder(f)), f.Close())
 		}
 	}
-	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // for people to read; nothing depends on it
-	}
-	return &folderLock{f}, nil
 }
 
 // holder says which process wrote its number into the lock file.

@@ -19,6 +19,11 @@ func tryLock(f *os.File) (busy bool, err error) {
 	}
 }
 
+// letGo closes a file that is still mapped: the map would keep the lock on it.
+func letGo(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -15,5 +15,8 @@ func tryLock(f *os.File) (busy bool, err error) {
 	return errors.Is(err, windows.ERROR_LOCK_VIOLATION), err
 }
 
+// letGo closes a file that is still mapped, and so lets go of the locks on it.
+func letGo(f *os.File) error { return f.Close() }
+
 // syncDir does nothing: Windows has no sync of a folder.
 func syncDir(string) error { return nil }

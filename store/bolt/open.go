@@ -237,12 +237,12 @@ func (o *options) hasSegments(logDir string) (bool, error) {
 // large free space after a backlog does not slow each commit down, and is synced,
 // so that opening needs no scan (R33).
 func (o *options) openDatabase(path string) (db *bbolt.DB, err error) {
-	if err := guardDatabase(path); err != nil {
+	if err := guardDatabase(path, o.guard); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if errors.Is(err, outbox.ErrCorrupt) && o.opened != nil {
-			_ = o.opened.Close() // bbolt has panicked and kept it
+			_ = letGo(o.opened) // bbolt has panicked and kept it
 		}
 	}()
 	defer contain(&err, path, debug.SetPanicOnFault(true))

@@ -28,6 +28,7 @@ type options struct {
 	openFile  func(name string, flag int, perm os.FileMode) (*os.File, error) // of the database
 	logFS     wal.FS
 
+	guard  int      // most pages that Open looks at before bbolt does
 	opened *os.File // the database, by the last openDatabase
 }
 
@@ -61,6 +62,7 @@ func buildOptions(opts []Option) options {
 		softEntries:  softEntries,
 		hardEntries:  2 * softEntries,
 		wallClock:    time.Now,
+		guard:        guardPages,
 	}
 	for _, opt := range opts {
 		opt(&o)

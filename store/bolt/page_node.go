@@ -132,15 +132,21 @@ func (n *node) pair(i int) (k, v []byte, at int64) {
 	return n.data[from : from+key : from+key], n.data[from+key : from+key+value : from+key+value], int64(from)
 }
 
-// rising checks that the keys rise, from low on and up to below high; nil is no
-// bound.
-func (n *node) rising(low, high []byte) error {
+// rising checks that the keys rise and are below high, and that the first of them is
+// the one that the branch page above has; nil is none. bbolt keeps these the same, and
+// must: a transaction that changes a page looks it up above by its first key, and if
+// that is not there, the page is in the tree twice from then on, as it was and as it
+// is.
+func (n *node) rising(first, high []byte) error {
+	var before []byte
 	for i := range n.count {
 		k, _, at := n.pair(i)
-		if c := bytes.Compare(k, low); low != nil && (c < 0 || c == 0 && i > 0) || high != nil && bytes.Compare(k, high) >= 0 {
+		if before != nil && bytes.Compare(k, before) <= 0 || high != nil && bytes.Compare(k, high) >= 0 {
 			return n.wrong(at, "key %d of %d is out of order", i, n.count)
 		}
-		low = k
+		if before = k; i == 0 && first != nil && !bytes.Equal(k, first) {
+			return n.wrong(at, "the first key is not the one that the page above has")
+		}
 	}
 	return nil
 }

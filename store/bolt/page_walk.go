@@ -41,7 +41,7 @@ func (w *pageWalk) all() { w.tree(w.p.root, nil, nil, 0, true) }
 // in walks one bucket.
 func (w *pageWalk) in(b bucketRef) {
 	if b.inline != nil {
-		w.leaf(b.inline, nil, nil, 0)
+		w.leaf(b.inline, 0)
 		return
 	}
 	w.tree(b.root, nil, nil, 0, true)
@@ -66,8 +66,9 @@ func (w *pageWalk) claim(id uint64, follow uint32) error {
 	return nil
 }
 
-// tree walks what is below page id, whose keys are from low on and below high.
-func (w *pageWalk) tree(id uint64, low, high []byte, depth int, root bool) {
+// tree walks what is below page id, whose first key is known and whose keys are below
+// high.
+func (w *pageWalk) tree(id uint64, first, high []byte, depth int, root bool) {
 	if depth > maxTreeDepth {
 		w.tell(w.p.wrong(id, 0, "%d levels of pages", depth))
 		return
@@ -90,14 +91,14 @@ func (w *pageWalk) tree(id uint64, low, high []byte, depth int, root bool) {
 		if !root && n.count == 0 {
 			err = n.wrong(10, "a leaf page without elements")
 		} else {
-			err = n.rising(low, high)
+			err = n.rising(first, high)
 		}
 	}
 	switch {
 	case err != nil:
 		w.tell(err)
 	case n.leaf:
-		w.leaf(&n, low, high, depth)
+		w.leaf(&n, depth)
 	default:
 		for i := 0; i < n.count && !w.ended; i++ {
 			k, _, _ := n.pair(i)
@@ -111,7 +112,7 @@ func (w *pageWalk) tree(id uint64, low, high []byte, depth int, root bool) {
 }
 
 // leaf visits the elements of a leaf page, and the buckets among them.
-func (w *pageWalk) leaf(n *node, _, _ []byte, depth int) {
+func (w *pageWalk) leaf(n *node, depth int) {
 	for i := 0; i < n.count && !w.ended; i++ {
 		k, v, at := n.pair(i)
 		if n.flags(i) == 0 {
@@ -132,7 +133,7 @@ func (w *pageWalk) leaf(n *node, _, _ []byte, depth int) {
 			if err := b.inline.rising(nil, nil); err != nil {
 				w.tell(err)
 			} else if depth < maxTreeDepth {
-				w.leaf(b.inline, nil, nil, depth+1)
+				w.leaf(b.inline, depth+1)
 			}
 		default:
 			w.tree(b.root, nil, nil, depth+1, true)
@@ -160,7 +161,8 @@ func (n *node) bucket(i int) (b bucketRef, err error) {
 }
 
 // freelist holds the freelist against the pages that were visited. With lost it also
-// looks for pages that are in neither.
+// looks for pages that are in neither; that is harmless, and bbolt itself loses some
+// when a transaction deletes a bucket that it has written to.
 func (w *pageWalk) freelist(lost bool) {
 	p := w.p
 	if p.freelist == noFreelist {
@@ -176,7 +178,7 @@ func (w *pageWalk) freelist(lost bool) {
 	gap := func(to uint64) {
 		for ; next < to; next++ {
 			if lost && !w.seen.has(next) {
-				w.tell(&pageError{next, int64(next * p.pageSize), "the page is neither in use nor free", outbox.ErrCorrupt, false})
+				w.tell(&pageError{next, int64(next * p.pageSize), "the page is neither in use nor free", outbox.ErrCorrupt, true})
 				lost = false // the others have the same cause
 			}
 		}

@@ -23,7 +23,7 @@ func (u usage) put(meta *bbolt.Bucket) error {
 }
 
 // readUsage reads the usage record. A database of version 1 has none.
-func readUsage(meta *bbolt.Bucket, path string) (u usage, known bool, err error) {
+func readUsage(meta getter, path string) (u usage, known bool, err error) {
 	v := meta.Get(keyUsage)
 	if v == nil {
 		version, _, err := readFormat(meta, path)
