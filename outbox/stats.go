@@ -20,6 +20,7 @@ type Stats struct {
 	// it counts. An event that waits and one in flight cost the same.
 	PendingBytes uint64 // of what waits and what is in flight
 	DeadBytes    uint64 // of dead letters
+	Damaged      uint64 // dead letters whose stored bytes are damaged, of those in Dead
 
 	// Of stores on disk; zero in others. Since the store was opened.
 	Syncs         uint64 // syncs of the log

@@ -35,6 +35,7 @@ type Reason string
 const (
 	ReasonExhausted Reason = "attempts exhausted" // dead: MaxAttempts refusals
 	ReasonPermanent Reason = "permanent"          // dead: the publisher said so with [Permanent]
+	ReasonDamaged   Reason = "damaged"            // dead: what the store has of it is not what was written; it cannot be requeued
 	ReasonExpired   Reason = "expired"            // dropped: its TTL ran out
 	ReasonCoalesced Reason = "coalesced"          // dropped: a newer event of its [WithLatestOnly] key took its place
 	ReasonQuota     Reason = "quota"              // dropped: to make room for newer ones

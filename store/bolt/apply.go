@@ -84,6 +84,14 @@ func (s *Store) apply(c *change) {
 		e.state, e.reason = outbox.Dead, c.op.reason
 		s.settled(e, c.pos)
 		s.buried(e)
+	case opDamage:
+		e.state, e.reason = outbox.Dead, outbox.ReasonDamaged
+		if e.phase == ending { // deleted the moment it was met
+			s.overlay.touch(e, c.pos)
+			break
+		}
+		s.settled(e, c.pos)
+		s.buried(e)
 	case opRequeue:
 		e.state, e.reason = outbox.Waiting, ""
 		e.sched.due, e.sched.attempts = c.op.clock, 0
@@ -228,6 +236,10 @@ func (s *Store) restore(e *entry) {
 		return
 	}
 	s.overlay.letGo(e)
+	if e.damaged != homeNone { // it is met again
+		s.overlay.forget(e)
+		return
+	}
 	s.overlay.holdIfNewest(e)
 	if e.dirtyAt == 0 && e.home == homeNone {
 		e.phase = queued // never accepted: it is undone next

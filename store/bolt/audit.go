@@ -120,6 +120,7 @@ type auditor struct {
 type remembered struct {
 	home     home
 	homeWhen int64
+	damaged  bool
 }
 
 // wrong notes a disagreement.
@@ -179,7 +180,7 @@ func (s *Store) auditMemory(a *auditor) {
 
 // entry counts a task in memory.
 func (a *auditor) entry(id outbox.ID, e *entry) {
-	a.memory[id] = remembered{e.home, e.homeWhen}
+	a.memory[id] = remembered{e.home, e.homeWhen, e.damaged != homeNone}
 	if e.dirtyAt == 0 && e.home == homeNone {
 		if e.phase != queued && e.phase != ending {
 			a.wrong("I1: task %s is in memory, but neither in the log nor in the database", id)
@@ -194,6 +195,9 @@ func (a *auditor) entry(id outbox.ID, e *entry) {
 		a.Waiting++
 		if e.phase == claimed {
 			a.InFlight++
+		}
+		if e.damaged != homeNone {
+			break // it waits for nothing but its record
 		}
 		if e.phase == idle && e.key == "" && e.at < 0 {
 			a.wrong("I2: task %s waits, but can not be claimed", id)

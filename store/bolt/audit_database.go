@@ -36,8 +36,13 @@ func (a *auditor) database(path string) error {
 			return err
 		}
 	}
+	if a.b.damaged != nil {
+		if err := a.each(a.b.damaged, a.damagedTask); err != nil {
+			return err
+		}
+	}
 	for id, m := range a.memory {
-		if m.home == homeTasks && a.b.tasks.Get(id[:]) == nil || m.home == homeDead && a.b.dead.Get(id[:]) == nil {
+		if l := load(a.b, id); m.home != homeNone && (l == nil || l.home != m.home) {
 			a.wrong("task %s is said to be in the database, but is not there", id)
 		}
 	}
@@ -102,10 +107,16 @@ func (a *auditor) waitingTask(k, v []byte) {
 	if !ok {
 		return
 	}
-	l, err := loadWaiting(a.b, id, v)
-	if err != nil {
-		a.wrong("%v", err)
+	l := loadWaiting(a.b, id, v)
+	switch {
+	case l.bad != nil && a.memory[id].damaged: // a checkpoint takes it away
+		a.known(id, homeTasks, a.memory[id].homeWhen)
 		return
+	case l.bad != nil:
+		a.wrong("%v", l.bad)
+		return
+	case l.reset != nil:
+		a.wrong("%v", l.reset)
 	}
 	if l.header.id != id {
 		a.wrong("task %s stands under the ID %s", l.header.id, id)
@@ -128,11 +139,12 @@ func (a *auditor) deadTask(k, v []byte) {
 	if !ok {
 		return
 	}
-	l, err := loadDead(id, v)
+	l := loadDead(a.b, id, v)
 	switch {
-	case err != nil:
-		a.wrong("%v", err)
+	case l.bad != nil && !a.memory[id].damaged:
+		a.wrong("%v", l.bad)
 		return
+	case l.bad != nil:
 	case l.header.id != id:
 		a.wrong("dead task %s stands under the ID %s", l.header.id, id)
 	case a.b.tasks.Get(k) != nil:
@@ -141,11 +153,23 @@ func (a *auditor) deadTask(k, v []byte) {
 	a.known(id, homeDead, 0)
 }
 
+// damagedTask counts a dead letter whose value is damaged: it is known, and no finding.
+func (a *auditor) damagedTask(k, _ []byte) {
+	id, ok := a.id("damaged", k, 0)
+	if !ok {
+		return
+	}
+	if a.b.tasks.Get(k) != nil || a.b.dead.Get(k) != nil {
+		a.wrong("damaged task %s is there twice", id)
+	}
+	a.known(id, homeDamaged, 0)
+}
+
 // known counts a task of the database, unless memory has counted it.
 func (a *auditor) known(id outbox.ID, at home, when int64) {
 	m, inMemory := a.memory[id]
 	switch {
-	case !inMemory && at == homeDead:
+	case !inMemory && at.counts() == homeDead:
 		a.Dead++
 	case !inMemory:
 		a.Waiting++
@@ -187,6 +211,7 @@ func (a *auditor) place(k, _ []byte) {
 		return
 	}
 	switch when, waits := a.when(p.id); {
+	case a.memory[p.id].damaged: // a checkpoint takes it away
 	case !waits:
 		a.wrong("task %s is listed as due at %d, but does not wait", p.id, p.when)
 	case when != p.when:
@@ -211,6 +236,9 @@ func (a *auditor) keys() func(k, _ []byte) {
 		key := string(k[2:end])
 		head := !bytes.Equal(before, k[:end])
 		before = append(before[:0], k[:end]...)
+		if a.memory[id].damaged {
+			return
+		}
 		a.inLine++
 		switch when, waits := a.when(id); {
 		case !waits:
@@ -228,9 +256,9 @@ func (a *auditor) holder(k, v []byte) {
 		return
 	}
 	id := outbox.ID(v)
-	l, err := load(a.b, id)
+	l := load(a.b, id)
 	switch {
-	case err != nil: // said already
+	case l != nil && l.home == homeTasks && l.bad != nil: // said already
 	case l == nil || l.home != homeTasks:
 		a.wrong("key %q is held by task %s, which does not wait", k, id)
 	case !bytes.Equal(k, uniquePlace(l.header.unique)) && !bytes.Equal(k, latestPlace(l.header.latest)):

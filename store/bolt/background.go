@@ -88,6 +88,14 @@ func (s *Store) prepareLog() error {
 func (s *Store) relieve() error {
 	s.sweep()
 	s.mu.Lock()
+	disordered := s.disordered && s.usable() == nil
+	s.mu.Unlock()
+	if disordered {
+		if err := s.reindex(); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
 	usable, long := s.usable() == nil, s.logged.Load() > heldSegments*s.opts.segmentBytes
 	many := s.overlay.over(s.opts.softEntries, softBytes)
 	s.mu.Unlock()

@@ -101,10 +101,10 @@ func chunk(items []item) int {
 // flushChunk writes some items, and with the last of them the state.
 func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
 	dirty := slices.ContainsFunc(items, func(it item) bool { return it.dirty })
-	var listed []place
+	var w *writer
 	if dirty || last && snap.pos != s.checkpoint {
 		var err error
-		if listed, err = s.writeChunk(snap, items, last); err != nil {
+		if w, err = s.writeChunk(snap, items, last); err != nil {
 			return err
 		}
 		s.checkpoints.Add(1)
@@ -112,8 +112,11 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.generation++
-	for _, p := range listed {
-		s.overlay.look(p)
+	if w != nil {
+		s.use.add(w.correction)
+		for _, p := range w.listed {
+			s.overlay.look(p)
+		}
 	}
 	for i := range items {
 		s.flushed(&items[i])
@@ -128,7 +131,7 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
 }
 
 // writeChunk is the transaction of flushChunk.
-func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (listed []place, err error) {
+func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (w *writer, err error) {
 	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
 	s.relieving.Store(false) // the application may hold the writer lock for as long as it likes
 	tx, err := s.begin()
@@ -141,7 +144,7 @@ func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (listed []pl
 	if err != nil {
 		return nil, err
 	}
-	w := newWriter(b)
+	w = newWriter(b)
 	for i := range items {
 		if !items[i].dirty {
 			continue
@@ -171,7 +174,7 @@ func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (listed []pl
 	}
 	stats := tx.Stats()
 	s.written.Add(uint64(stats.GetPageAlloc()))
-	return w.listed, nil
+	return w, nil
 }
 
 // flushed notes that the database has an item, and lets its entry leave memory if

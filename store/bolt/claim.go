@@ -250,10 +250,13 @@ type view struct {
 	state  outbox.State
 	reason outbox.Reason
 	token  uint64
+
+	id      outbox.ID
+	damaged home
 }
 
 func (e *entry) view() view {
-	v := view{raw: e.raw, sched: e.sched, due: e.due, state: e.state, reason: e.reason, token: e.token}
+	v := view{raw: e.raw, sched: e.sched, due: e.due, state: e.state, reason: e.reason, token: e.token, id: e.id, damaged: e.damaged}
 	if e.phase == claimed || e.phase == settling || e.phase == ending {
 		v.state = outbox.InFlight
 	}
@@ -273,6 +276,9 @@ func (s *Store) viewAll(entries []*entry) []view {
 
 // task decodes the view.
 func (v view) task() (outbox.Task, error) {
+	if v.damaged != homeNone {
+		return damagedTask(v.id, v.damaged, v.raw), nil
+	}
 	t, err := decodeTask(v.raw)
 	if err != nil {
 		return t, err

@@ -206,10 +206,10 @@ func (s *Store) withKeys(entries []*entry, f func() error) error {
 		if err != nil {
 			return err
 		}
-		found, err = loadHolders(b, entries)
+		found = loadHolders(b, entries)
 		lanes.forgetFound()
 		lanes.scanLanes(b)
-		return err
+		return lanes.broken
 	}, func() error {
 		for _, l := range found {
 			s.admitLoaded(l)

@@ -19,6 +19,7 @@ import (
 //	keys     length, key, ID     -> nothing          of tasks with a key
 //	sole     'u' or 'l', key     -> ID               holders of Unique and LatestOnly keys
 //	dead     ID                  -> task, schedule, reason, CRC
+//	damaged  ID                  -> where it was, its bytes   of tasks that do not pass their CRC; made when the first is met
 //	meta     "format", "state", "wall", "usage"
 //
 // Numbers in keys are big-endian, so that the order of bytes is the order of
@@ -33,6 +34,7 @@ var (
 	bucketSole    = []byte("sole")
 	bucketDead    = []byte("dead")
 	bucketMeta    = []byte("meta")
+	bucketDamaged = []byte("damaged")
 
 	keyFormat = []byte("format")
 	keyState  = []byte("state")
@@ -50,6 +52,8 @@ const formatVersion = 2
 // buckets are the store's buckets as one transaction sees them.
 type buckets struct {
 	tasks, retries, due, keys, sole, dead, meta *bbolt.Bucket
+
+	root, damaged *bbolt.Bucket // damaged is nil until there is one
 }
 
 // openBuckets finds the buckets in tx.
@@ -61,6 +65,7 @@ func openBuckets(tx *bbolt.Tx) (buckets, error) {
 	b := buckets{
 		tasks: root.Bucket(bucketTasks), retries: root.Bucket(bucketRetries), due: root.Bucket(bucketDue),
 		keys: root.Bucket(bucketKeys), sole: root.Bucket(bucketSole), dead: root.Bucket(bucketDead), meta: root.Bucket(bucketMeta),
+		root: root, damaged: root.Bucket(bucketDamaged),
 	}
 	for _, one := range [...]*bbolt.Bucket{b.tasks, b.retries, b.due, b.keys, b.sole, b.dead, b.meta} {
 		if one == nil {

@@ -13,9 +13,10 @@ func (s *Store) Delete(ctx context.Context, ids ...outbox.ID) (int, error) {
 		if e.phase == ending {
 			return nil, fmt.Errorf("%w: task %s", outbox.ErrNotFound, e.id)
 		}
-		if e.phase != idle {
+		justMet := e.damaged != homeNone && e.phase == settling // its drop comes behind the record that makes it a dead letter
+		if e.phase != idle && !justMet {
 			return nil, fmt.Errorf("%w: task %s", outbox.ErrInFlight, e.id)
 		}
-		return &op{kind: opDrop, id: e.id, drop: dropDeleted, wasDead: e.state == outbox.Dead}, nil
+		return &op{kind: opDrop, id: e.id, drop: dropDeleted, wasDead: e.state == outbox.Dead || justMet}, nil
 	})
 }

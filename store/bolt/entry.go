@@ -26,6 +26,8 @@ type entry struct {
 	weighed   int64        // what overlay.bytes has of it
 	changes   int          // counts durable changes, so that a checkpoint sees what moved on behind it
 	flushing  bool         // a checkpoint may be writing it right now
+	damaged   home         // where its value was that is damaged, and is raw as it is; homeNone if it is intact
+	unsure    bool         // damaged: where it stands in the indexes is not known
 	charged   home         // where it counts in Store.use
 
 	phase    phase
@@ -52,6 +54,7 @@ const (
 	homeNone home = iota
 	homeTasks
 	homeDead
+	homeDamaged // never that of an amount or of victims: see counts
 )
 
 // phase is what is happening to a task at the moment.

@@ -105,7 +105,7 @@ func (s *Store) Waiters() int {
 }
 
 // OpKinds is how many kinds of log records there are.
-const OpKinds = int(opBase)
+const OpKinds = int(opDamage)
 
 // MidFlush reports whether a checkpoint has copied the task, but not written it.
 func (s *Store) MidFlush(id outbox.ID) bool {
@@ -114,3 +114,6 @@ func (s *Store) MidFlush(id outbox.ID) bool {
 	e := s.overlay.entries[id]
 	return e != nil && e.flushing
 }
+
+// Reindex compares the database's indexes with its tasks, as the background would.
+func (s *Store) Reindex() error { return s.reindex() }

@@ -19,46 +19,75 @@ type loaded struct {
 	sched  schedule
 	home   home
 	reason outbox.Reason
-	stale  bool // a newer task holds its LatestOnly key
+	stale  bool  // a newer task holds its LatestOnly key
+	listed int64 // the time under which the database lists it, as far as is known; 0 = its schedule says
+	reset  error // why its schedule is not the one that it had
+
+	// Of a damaged one: why, where its value was that raw holds, whole, and whether it is
+	// not known where it stands in the indexes. See damaged.go.
+	bad    error
+	from   home
+	unsure bool
 }
 
 // load reads a task, waiting or dead; nil if the database has none with that ID.
-func load(b buckets, id outbox.ID) (*loaded, error) {
+func load(b buckets, id outbox.ID) *loaded {
 	if v := b.tasks.Get(id[:]); v != nil {
 		return loadWaiting(b, id, v)
 	}
 	if v := b.dead.Get(id[:]); v != nil {
-		return loadDead(id, v)
+		return loadDead(b, id, v)
 	}
-	return nil, nil
+	if b.damaged != nil {
+		if v := b.damaged.Get(id[:]); v != nil {
+			return loadDamaged(id, v)
+		}
+	}
+	return nil
 }
 
 // loadWaiting reads a value of the tasks bucket and what belongs to it.
-func loadWaiting(b buckets, id outbox.ID, v []byte) (*loaded, error) {
+func loadWaiting(b buckets, id outbox.ID, v []byte) *loaded {
+	l := &loaded{home: homeTasks}
 	raw, err := checkCRC(id[:], v)
-	if err != nil {
-		return nil, fmt.Errorf("task %s: %w", id, err)
+	if err == nil {
+		l.raw = append([]byte(nil), raw...)
+		l.header, err = decodeHeader(l.raw)
 	}
-	l := &loaded{raw: append([]byte(nil), raw...), home: homeTasks}
-	if l.header, err = decodeHeader(l.raw); err != nil {
-		return nil, fmt.Errorf("task %s: %w", id, err)
+	if err != nil {
+		return l.spoilt(b, id, v, err)
 	}
 	l.sched = schedule{due: l.header.due}
-	if v := b.retries.Get(id[:]); v != nil {
-		value, err := checkCRC(id[:], v)
-		if err != nil {
-			return nil, fmt.Errorf("schedule of task %s: %w", id, err)
-		}
-		r := reader{b: value}
-		if l.sched = r.schedule(); r.bad || len(r.b) != 0 {
-			return nil, fmt.Errorf("%w: schedule of task %s", outbox.ErrCorrupt, id)
-		}
+	s, err := loadSchedule(b, id)
+	switch {
+	case err != nil:
+		l.reset = err
+	case s != nil:
+		l.sched = *s
 	}
 	if l.header.latest != "" {
 		newest := b.sole.Get(latestPlace(l.header.latest))
 		l.stale = newest != nil && string(newest) > string(id[:])
 	}
-	return l, nil
+	return l
+}
+
+// loadSchedule reads a value of the retries bucket, nil if there is none.
+func loadSchedule(b buckets, id outbox.ID) (*schedule, error) {
+	v := b.retries.Get(id[:])
+	if v == nil {
+		return nil, nil
+	}
+	value, err := checkCRC(id[:], v)
+	if err != nil {
+		return nil, fmt.Errorf("schedule of task %s: %w", id, err)
+	}
+	r := reader{b: value}
+	s := r.schedule()
+	if r.bad || len(r.b) != 0 {
+		return nil, fmt.Errorf("%w: schedule of task %s", outbox.ErrCorrupt, id)
+	}
+	return &s, nil
 }
 
 // appendDead is the value of the dead bucket: u32 length and the task, its
@@ -69,44 +98,44 @@ func appendDead(b, raw []byte, s *schedule, reason outbox.Reason) []byte {
 }
 
 // loadDead reads a value of the dead bucket.
-func loadDead(id outbox.ID, v []byte) (*loaded, error) {
+func loadDead(b buckets, id outbox.ID, v []byte) *loaded {
+	l := &loaded{home: homeDead}
 	value, err := checkCRC(id[:], v)
 	if err != nil {
-		return nil, fmt.Errorf("dead task %s: %w", id, err)
+		return l.spoilt(b, id, v, err)
 	}
 	r := reader{b: value}
 	raw := r.take(int(r.uint32()))
-	l := &loaded{raw: append([]byte(nil), raw...), sched: r.schedule(), home: homeDead, reason: outbox.Reason(r.bytes())}
+	l.raw, l.sched, l.reason = append([]byte(nil), raw...), r.schedule(), outbox.Reason(r.bytes())
 	if r.bad || len(r.b) != 0 {
-		return nil, fmt.Errorf("%w: dead task %s", outbox.ErrCorrupt, id)
+		return l.spoilt(b, id, v, fmt.Errorf("%w: lengths do not add up", outbox.ErrCorrupt))
 	}
-	l.header, err = decodeHeader(l.raw)
-	return l, err
+	if l.header, err = decodeHeader(l.raw); err != nil {
+		return l.spoilt(b, id, v, err)
+	}
+	return l
 }
 
 // loadHolders reads the tasks that hold the IDs, Unique and LatestOnly keys of
 // new ones.
-func loadHolders(b buckets, entries []*entry) (found []*loaded, err error) {
-	take := func(id []byte) error {
-		if len(id) != len(outbox.ID{}) {
-			return nil
+func loadHolders(b buckets, entries []*entry) (found []*loaded) {
+	take := func(id []byte) {
+		if len(id) == len(outbox.ID{}) {
+			if l := load(b, outbox.ID(id)); l != nil {
+				found = append(found, l)
+			}
 		}
-		l, err := load(b, outbox.ID(id))
-		if l != nil {
-			found = append(found, l)
-		}
-		return err
 	}
 	for _, e := range entries {
-		err = errors.Join(err, take(e.id[:]))
+		take(e.id[:])
 		if e.unique != "" {
-			err = errors.Join(err, take(b.sole.Get(uniquePlace(e.unique))))
+			take(b.sole.Get(uniquePlace(e.unique)))
 		}
 		if e.latest != "" {
-			err = errors.Join(err, take(b.sole.Get(latestPlace(e.latest))))
+			take(b.sole.Get(latestPlace(e.latest)))
 		}
 	}
-	return found, err
+	return found
 }
 
 // admitLoaded makes a task of the database an entry, unless it is one already: in
@@ -119,10 +148,19 @@ func (s *Store) admitLoaded(l *loaded) *entry {
 	if g := s.groups[l.header.id]; g != nil {
 		s.commitGroup(g) // what a reader sees was committed
 	}
+	if l.bad != nil {
+		return s.admitDamaged(l)
+	}
+	if l.reset != nil {
+		s.opts.logger.Error("outbox: the schedule of a task is damaged: it starts anew", "store", s.dir, "error", l.reset)
+	}
 	e := newEntry(l.header, l.raw)
 	e.sched = l.sched
 	e.dueAt(l.sched.due)
 	e.home, e.homeWhen, e.reason, e.charged = l.home, e.when, l.reason, l.home
+	if l.listed != 0 {
+		e.homeWhen = l.listed
+	}
 	e.stale = l.stale || l.sched.stale
 	e.phase = idle
 	s.overlay.admit(e)
@@ -181,7 +219,7 @@ func (s *Store) view(f func(tx *bbolt.Tx) error) (err error) {
 	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
 	err = s.db.View(f)
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		err = s.closedError() // by Close, or an attached one by its owner
+		return s.closedError() // by Close, or an attached one by its owner
 	}
 	return err
 }

@@ -41,8 +41,7 @@ func (s *Store) findVictims(of home, most, limit int, then func(more bool) error
 		if of == homeDead {
 			bucket = b.dead
 		}
-		l.scan(b, bucket)
-		return nil
+		return l.scan(b, bucket)
 	}, func() error {
 		l.merge(of)
 		return then(!l.end)
@@ -50,10 +49,10 @@ func (s *Store) findVictims(of home, most, limit int, then func(more bool) error
 }
 
 // scan reads what memory does not have.
-func (l *look) scan(b buckets, bucket *bbolt.Bucket) {
+func (l *look) scan(b buckets, bucket *bbolt.Bucket) error {
 	for _, id := range l.known {
 		if l.full() {
-			return
+			return nil
 		}
 		if there, _ := l.inMemory(id); !there && !l.read(b, id) {
 			l.bad = append(l.bad, id)
@@ -64,12 +63,16 @@ func (l *look) scan(b buckets, bucket *bbolt.Bucket) {
 	if bytes.Equal(k, l.bound[:]) {
 		k, _ = c.Next()
 	}
+	up := climb{from: slices.Clone(l.bound[:])}
 	for ; k != nil; k, _ = c.Next() {
+		if err := up.to(k, []byte("tasks or dead")); err != nil {
+			return err
+		}
 		if len(k) != len(l.bound) {
 			continue
 		}
 		if l.full() {
-			return
+			return nil
 		}
 		id := outbox.ID(k)
 		if there, gone := l.inMemory(id); !gone && (there || l.read(b, id)) {
@@ -78,6 +81,7 @@ func (l *look) scan(b buckets, bucket *bbolt.Bucket) {
 		l.bound = id
 	}
 	l.end = true
+	return nil
 }
 
 func (l *look) full() bool {
@@ -92,15 +96,16 @@ func (l *look) inMemory(id outbox.ID) (there, gone bool) {
 	return e != nil, e != nil && e.gone
 }
 
-// read reads a task. One that is damaged is no victim: see refill.
+// read reads a task. One that is damaged is no victim, but has been met: see
+// damaged.go.
 func (l *look) read(b buckets, id outbox.ID) bool {
-	t, err := load(b, id)
-	if err != nil || t == nil {
+	t := load(b, id)
+	if t == nil {
 		return false
 	}
 	l.found = append(l.found, t)
 	l.bytes += len(t.raw)
-	return true
+	return t.bad == nil
 }
 
 // merge puts what was found to the rest. mu is held, and the database is as it was.

@@ -19,6 +19,7 @@ import (
 //	bury     ID, i64 clock, i64 due, uvarint attempts, failure, reason
 //	drop     ID, u8 reason, plus 128 if it was a dead letter
 //	requeue  ID, i64 clock, which is also when it is due
+//	damage   ID, u8 1 if it was a dead letter already
 //	base     u64 position of the checkpoint it follows, ledger since then, last ID, i64 clock
 type opKind uint8
 
@@ -30,6 +31,7 @@ const (
 	opDrop    opKind = 5
 	opRequeue opKind = 6
 	opBase    opKind = 7
+	opDamage  opKind = 8
 )
 
 // op is one decoded operation.
@@ -46,7 +48,7 @@ type op struct {
 	failure  outbox.Failure // retry, bury
 	reason   outbox.Reason  // bury
 	drop     uint8          // drop: index of dropReasons
-	wasDead  bool           // drop
+	wasDead  bool           // drop, damage
 	base     baseline       // base
 }
 
@@ -119,6 +121,12 @@ func (o *op) append(b []byte) []byte {
 		}
 	case opRequeue:
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.clock))
+	case opDamage:
+		var was byte
+		if o.wasDead {
+			was = 1
+		}
+		b = append(b, was)
 	}
 	return b
 }
@@ -164,7 +172,7 @@ func (r *reader) op() (op, error) {
 		o.base.since = r.ledger()
 		o.base.lastID = r.id()
 		o.base.clock = r.int64()
-	case opDone, opRetry, opBury, opDrop, opRequeue:
+	case opDone, opRetry, opBury, opDrop, opRequeue, opDamage:
 		o.id = r.id()
 		r.rest(&o)
 	default:
@@ -192,6 +200,9 @@ func (r *reader) rest(o *op) {
 		}
 	case opRequeue:
 		o.clock = r.int64()
+	case opDamage:
+		was := r.byte()
+		o.wasDead, r.bad = was == 1, r.bad || was > 1
 	}
 }
 
@@ -215,6 +226,10 @@ func (o *op) effect() (l ledger) {
 		}
 	case opRequeue:
 		l.dead, l.requeued = -1, 1
+	case opDamage:
+		if !o.wasDead {
+			l.dead = 1
+		}
 	}
 	return l
 }

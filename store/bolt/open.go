@@ -166,6 +166,9 @@ func (s *Store) start() error {
 	if err := s.recover(context.Background()); err != nil {
 		return err
 	}
+	if err := s.reindexSmall(); err != nil {
+		return err
+	}
 	s.background.Go(s.syncer)
 	s.background.Go(s.flusher)
 	if s.opts.limited() {

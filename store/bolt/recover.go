@@ -83,6 +83,8 @@ func (s *Store) revive(e *entry) {
 	switch {
 	case e.gone, e.state == outbox.Dead:
 		s.overlay.keepLane(e)
+	case e.damaged != homeNone:
+		_ = s.quarantine(e) // without room for it, the next one who meets it does that
 	default:
 		s.overlay.holdIfNewest(e)
 		s.overlay.enter(e)
@@ -126,14 +128,14 @@ func (r *recovery) apply(pos wal.Position, o *op) error {
 	if o.kind == opCreate {
 		c.e, err = r.create(o)
 		if err == nil && o.replaces != (outbox.ID{}) {
-			c.replaced, err = r.find(o.replaces)
+			c.replaced = r.find(o.replaces)
 		}
 		if err == nil && o.outdates != (outbox.ID{}) {
-			c.outdated, err = r.find(o.outdates)
+			c.outdated = r.find(o.outdates)
 		}
 	} else {
 		r.seen.pass(o.clock)
-		c.e, err = r.find(o.id)
+		c.e = r.find(o.id)
 	}
 	if err != nil {
 		return err
@@ -178,9 +180,12 @@ func (r *recovery) create(o *op) (*entry, error) {
 	}
 	r.saw(h.id)
 	r.seen.see(moment{clock: acceptedAt(raw), wall: h.created})
-	e, err := r.find(h.id)
-	if e != nil || err != nil {
-		return e, err
+	e := r.find(h.id)
+	if e != nil && e.damaged != homeNone {
+		r.heal(e, h, raw)
+	}
+	if e != nil {
+		return e, nil
 	}
 	e = newEntry(h, raw)
 	if o.sched != nil {
@@ -195,22 +200,32 @@ func (r *recovery) create(o *op) (*entry, error) {
 	return e, nil
 }
 
+// heal gives a task whose value in the database is damaged the bytes that the log
+// still has.
+func (r *recovery) heal(e *entry, h header, raw []byte) {
+	e.header, e.raw, e.damaged, e.rewritten = h, raw, homeNone, true
+	e.sched = schedule{due: h.due}
+	if s, err := loadSchedule(r.b, h.id); err == nil && s != nil {
+		e.sched = *s
+	}
+	e.dueAt(e.sched.due)
+	if e.home == homeDead || e.home == homeDamaged {
+		e.state, e.reason = outbox.Dead, outbox.ReasonDamaged
+	}
+	r.s.overlay.weigh(e)
+}
+
 // find returns a task from memory or from the database; nil if nothing is left of
 // it.
-func (r *recovery) find(id outbox.ID) (*entry, error) {
+func (r *recovery) find(id outbox.ID) *entry {
 	if e := r.s.overlay.entries[id]; e != nil {
 		if e.gone {
-			return nil, nil
+			return nil
 		}
-		return e, nil
+		return e
 	}
-	l, err := load(r.b, id)
-	if err != nil { // one bad value does not keep the others from being delivered (P11)
-		r.s.opts.logger.Error("outbox: stored task passed over", "store", r.s.dir, "error", err)
-		return nil, nil
+	if l := load(r.b, id); l != nil {
+		return r.s.admitLoaded(l)
 	}
-	if l == nil {
-		return nil, nil
-	}
-	return r.s.admitLoaded(l), nil
+	return nil
 }

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -22,8 +23,9 @@ func (s *Store) refill(pick func() error) error {
 		}
 		r = s.beginRefill()
 		r.scanDue(b)
+		r.findKeys(b)
 		r.scanLanes(b)
-		return nil
+		return r.broken
 	}, func() error {
 		s.mergeRefill(r)
 		return pick()
@@ -41,6 +43,8 @@ type refillResult struct {
 	read  int  // so many of lanes were looked up; the others ask again
 	whole bool // all of lanes must be
 	bad   []error
+
+	broken error // a page is damaged
 }
 
 // laneLookup is what one key has in the database from an ID on.
@@ -77,7 +81,11 @@ func (r *refillResult) scanDue(b buckets) {
 	}
 	c := b.due.Cursor()
 	keys := map[string]bool{}
-	for k, _ := c.Seek(r.floor.key()); k != nil; k, _ = c.Next() {
+	up := climb{from: r.floor.key()}
+	for k, _ := c.Seek(up.from); k != nil; k, _ = c.Next() {
+		if r.broken = up.to(k, bucketDue); r.broken != nil {
+			return
+		}
 		p, ok := placeOf(k)
 		if !ok {
 			r.bad = append(r.bad, fmt.Errorf("%w: place of %d bytes in the due bucket", outbox.ErrCorrupt, len(k)))
@@ -91,6 +99,7 @@ func (r *refillResult) scanDue(b buckets) {
 		if l == nil {
 			continue
 		}
+		l.listed = p.when
 		r.found = append(r.found, l)
 		if key := l.header.key; key != "" && !keys[key] {
 			keys[key] = true
@@ -100,14 +109,11 @@ func (r *refillResult) scanDue(b buckets) {
 	r.floor = placeEnd
 }
 
-// load reads one task; a bad one is noted and passed over (P11).
+// load reads one task; one that is not there is noted and passed over (P11).
 func (r *refillResult) load(b buckets, id outbox.ID) *loaded {
-	l, err := load(b, id)
-	if err == nil && (l == nil || l.home != homeTasks) {
-		err = fmt.Errorf("%w: task %s is listed, but is not there", outbox.ErrCorrupt, id)
-	}
-	if err != nil {
-		r.bad = append(r.bad, err)
+	l := load(b, id)
+	if l == nil || l.home != homeTasks {
+		r.bad = append(r.bad, fmt.Errorf("%w: task %s is listed, but is not there", outbox.ErrCorrupt, id))
 		return nil
 	}
 	r.bytes += len(l.raw) + l.sched.weight() + entrySize
@@ -136,7 +142,12 @@ func (r *refillResult) scanLanes(b buckets) {
 		q := &r.lanes[i]
 		q.seen = maxID
 		prefix := keyPrefix(q.key)
-		for k, _ := c.Seek(keyPlace(q.key, q.from)); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		up := climb{from: keyPlace(q.key, q.from)}
+		for k, _ := c.Seek(up.from); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+			if err := up.to(k, bucketKeys); err != nil {
+				r.broken = err
+				return
+			}
 			if len(k) != len(prefix)+len(q.from) {
 				continue
 			}
@@ -146,6 +157,9 @@ func (r *refillResult) scanLanes(b buckets) {
 				break
 			}
 			if l := r.load(b, id); l != nil {
+				if l.bad != nil { // its value need not say so
+					l.header.key = q.key
+				}
 				q.found = append(q.found, l)
 			}
 		}
@@ -175,7 +189,9 @@ func (s *Store) mergeRefill(r *refillResult) {
 		}
 		o.advance(l)
 	}
-	for _, err := range r.bad {
-		s.opts.logger.Error("outbox: stored task passed over", "store", s.dir, "error", err)
+	if len(r.bad) > 0 && !s.disordered {
+		s.disordered = true
+		wake(s.wakeFlush)
+		s.opts.logger.Error("outbox: the database's indexes are damaged, and will be made anew", "store", s.dir, "error", errors.Join(r.bad...))
 	}
 }

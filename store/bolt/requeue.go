@@ -15,6 +15,9 @@ import (
 // requeued task no longer expires: somebody wants it delivered.
 func (s *Store) Requeue(ctx context.Context, ids ...outbox.ID) (int, error) {
 	return s.change(ctx, "requeue", ids, func(e *entry) (*op, error) {
+		if e.damaged != homeNone {
+			return nil, fmt.Errorf("%w: task %s is damaged, and can only be listed and deleted", outbox.ErrCorrupt, e.id)
+		}
 		if e.state != outbox.Dead || e.phase != idle {
 			return nil, fmt.Errorf("%w: dead task %s", outbox.ErrNotFound, e.id)
 		}
@@ -125,16 +128,11 @@ func loadForChange(tx *bbolt.Tx, ids []outbox.ID, entries []*entry) (seen int, f
 	}
 	bytes := 0
 	for ; seen < len(ids) && bytes < changeBytes; seen++ {
-		l, err := load(b, ids[seen])
-		if err != nil {
-			return 0, nil, err
-		}
-		if l != nil {
+		if l := load(b, ids[seen]); l != nil {
 			bytes += len(l.raw) + l.sched.weight()
 			found = append(found, l)
 			entries = append(entries, keysOf(l.header))
 		}
 	}
-	holders, err := loadHolders(b, entries)
-	return seen, append(found, holders...), err
+	return seen, append(found, loadHolders(b, entries)...), nil
 }

@@ -145,7 +145,7 @@ func (s *Store) bookLocked(list []decided, pos wal.Position) {
 		case opRequeue:
 			s.overlay.reserve(e)
 		default:
-			if o.kind != opBury {
+			if o.kind != opBury && o.kind != opDamage {
 				e.phase = ending
 			}
 			s.overlay.keepLane(e)

@@ -17,15 +17,17 @@ func (s *Store) Stats(ctx context.Context) (outbox.Stats, error) {
 	}
 	var st outbox.Stats
 	var first int64
+	var damaged int
 	err := s.read(func(tx *bbolt.Tx) error {
 		b, err := openBuckets(tx)
 		if err != nil {
 			return err
 		}
-		first = s.oldestInDatabase(b)
+		first, damaged = s.oldestInDatabase(b), damagedIn(b)
 		return nil
 	}, func() error {
 		st = s.countLocked()
+		st.Damaged = s.countDamaged(damaged)
 		if oldest := min(first, s.oldestInMemory()); oldest != never {
 			st.OldestPending = wall(oldest)
 		}
@@ -84,7 +86,10 @@ func (s *Store) oldestInDatabase(b buckets) int64 {
 		s.mu.Lock()
 		known := s.overlay.entries[outbox.ID(k)] != nil
 		s.mu.Unlock()
-		if !known {
+		if known {
+			continue
+		}
+		if _, err := checkCRC(k, v); err == nil {
 			return int64(binary.LittleEndian.Uint64(v[atCreated:]))
 		}
 	}

@@ -60,6 +60,7 @@ type Store struct {
 	noted      int64         // the latest time, store clock, that is on the disk; see noteTime
 	room       chan struct{} // closed and replaced whenever a checkpoint has made room
 	live       bool          // recovery is over
+	disordered bool          // the database's indexes do not agree with its tasks
 	closing    bool
 	failed     error // set once: ErrPoisoned or ErrClosed, and why
 	notify     map[int]func()

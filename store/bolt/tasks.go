@@ -80,8 +80,8 @@ func (l *listing) next(ctx context.Context) ([]outbox.Task, error) {
 		if b, err = openBuckets(tx); err != nil {
 			return err
 		}
-		candidates, end = l.scan(b)
-		return nil
+		candidates, end, err = l.scan(b)
+		return err
 	}, func() error {
 		var err error
 		page, err = l.merge(b, candidates, end)
@@ -116,16 +116,18 @@ func (l *listing) begin(ctx context.Context) error {
 }
 
 // scan reads places behind after, and says up to which ID it has seen them all.
-func (l *listing) scan(b buckets) ([]candidate, outbox.ID) {
+func (l *listing) scan(b buckets) ([]candidate, outbox.ID, error) {
 	var all []candidate
 	end := maxID
 	for _, one := range [...]struct {
 		bucket *bbolt.Bucket
+		name   []byte
 		home   home
 		wanted bool
 	}{
-		{b.tasks, homeTasks, l.filter.Wants(outbox.Waiting) || l.filter.Wants(outbox.InFlight)},
-		{b.dead, homeDead, true}, // one requeued a moment ago is still there
+		{b.tasks, bucketTasks, homeTasks, l.filter.Wants(outbox.Waiting) || l.filter.Wants(outbox.InFlight)},
+		{b.dead, bucketDead, homeDead, true}, // one requeued a moment ago is still there
+		{b.damaged, bucketDamaged, homeDamaged, b.damaged != nil && l.filter.Wants(outbox.Dead)},
 	} {
 		if !one.wanted {
 			continue
@@ -135,7 +137,11 @@ func (l *listing) scan(b buckets) ([]candidate, outbox.ID) {
 		if bytes.Equal(k, l.after[:]) {
 			k, v = c.Next()
 		}
+		up := climb{last: l.after[:]}
 		for n := 0; k != nil; k, v = c.Next() {
+			if err := up.to(k, one.name); err != nil {
+				return nil, end, err
+			}
 			if len(k) != len(end) {
 				continue
 			}
@@ -153,7 +159,7 @@ func (l *listing) scan(b buckets) ([]candidate, outbox.ID) {
 	if len(l.memory) > pageSize && l.memory[pageSize-1].Compare(end) < 0 {
 		end = l.memory[pageSize-1]
 	}
-	return all, end
+	return all, end, nil
 }
 
 // merge puts the page together: memory knows better than the database. mu is
@@ -201,13 +207,16 @@ func (l *listing) one(b buckets, f candidate) (t outbox.Task, ok bool, err error
 			l.s.commitGroup(g)
 		}
 		var d *loaded
-		if f.home == homeDead {
-			d, err = loadDead(f.id, f.value)
-		} else {
-			d, err = loadWaiting(b, f.id, f.value)
+		switch f.home {
+		case homeDead:
+			d = loadDead(b, f.id, f.value)
+		case homeDamaged:
+			d = loadDamaged(f.id, f.value)
+		default:
+			d = loadWaiting(b, f.id, f.value)
 		}
-		if err != nil {
-			return t, false, err
+		if d.bad != nil && d.home != homeDamaged {
+			l.s.admitLoaded(d)
 		}
 		t, err = d.task()
 	}
@@ -217,7 +226,7 @@ func (l *listing) one(b buckets, f candidate) (t outbox.Task, ok bool, err error
 
 // task decodes a task of the database.
 func (l *loaded) task() (outbox.Task, error) {
-	v := view{raw: l.raw, sched: l.sched, due: l.sched.due, reason: l.reason}
+	v := view{raw: l.raw, sched: l.sched, due: l.sched.due, reason: l.reason, id: l.header.id, damaged: l.from}
 	if l.home == homeDead {
 		v.state = outbox.Dead
 	}

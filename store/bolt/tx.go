@@ -205,7 +205,7 @@ func putInTx(b buckets, path string, entries []*entry, last outbox.ID, seen mome
 func (s *Store) checkKeysInTx(b buckets, entries []*entry) error {
 	own, ids := map[string]bool{}, map[outbox.ID]bool{}
 	for _, e := range entries {
-		if e.id != (outbox.ID{}) && (ids[e.id] || s.overlay.entries[e.id] != nil || b.tasks.Get(e.id[:]) != nil || b.dead.Get(e.id[:]) != nil) {
+		if e.id != (outbox.ID{}) && (ids[e.id] || s.overlay.entries[e.id] != nil || load(b, e.id) != nil) {
 			return fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
 		}
 		ids[e.id] = true
@@ -214,7 +214,10 @@ func (s *Store) checkKeysInTx(b buckets, entries []*entry) error {
 		}
 		taken := own[e.unique] || s.overlay.unique[e.unique] != nil
 		if v := b.sole.Get(uniquePlace(e.unique)); len(v) == len(outbox.ID{}) {
-			taken = taken || s.overlay.entries[outbox.ID(v)] == nil // else memory knows whether it still holds
+			if s.overlay.entries[outbox.ID(v)] == nil { // else memory knows whether it still holds
+				l := load(b, outbox.ID(v))
+				taken = taken || l != nil && l.home == homeTasks && l.bad == nil
+			}
 		}
 		if taken {
 			return fmt.Errorf("%w: unique key %q", outbox.ErrDuplicate, e.unique)

@@ -69,7 +69,7 @@ func (s *Store) chargeOp(e *entry, o *op) {
 	switch o.kind {
 	case opDone, opDrop:
 		s.charge(e, homeNone)
-	case opBury:
+	case opBury, opDamage:
 		s.charge(e, homeDead)
 	case opRequeue:
 		s.charge(e, homeTasks)
@@ -79,7 +79,7 @@ func (s *Store) chargeOp(e *entry, o *op) {
 // unchargeOp takes chargeOp back. mu is held.
 func (s *Store) unchargeOp(e *entry, o *op) {
 	switch {
-	case o.kind == opRequeue, o.kind == opDrop && o.wasDead:
+	case o.kind == opRequeue, o.wasDead:
 		s.charge(e, homeDead)
 	default:
 		s.charge(e, homeTasks)
@@ -119,8 +119,8 @@ func (s *Store) takeStock(b buckets) error {
 	defer s.mu.Unlock()
 	for _, e := range s.overlay.entries {
 		it := e.snapshot()
-		e.charged = it.target()
-		use.move(e.cost, e.home, e.charged)
+		e.charged = it.target().counts()
+		use.move(e.cost, e.home.counts(), e.charged)
 	}
 	s.use = use
 	return nil

@@ -54,10 +54,21 @@ func (w *writer) account(path string) error {
 		return err
 	case !known:
 		return rewriteUsage(w.b, path)
-	case w.delta[homeTasks] == amount{} && w.delta[homeDead] == amount{}:
+	case w.delta[homeTasks] == amount{} && w.delta[homeDead] == amount{} && !w.recount:
 		return nil
 	}
 	u.add(w.delta)
+	if w.recount { // what a damaged task has cost is not known any more
+		exact, err := recount(w.b)
+		if err != nil {
+			return err
+		}
+		w.correction = exact
+		for i := range u {
+			w.correction[i].add(u[i], -1)
+		}
+		u = exact
+	}
 	return u.put(w.b.meta)
 }
 
@@ -87,10 +98,15 @@ func recount(b buckets) (u usage, err error) {
 		return u, err
 	}
 	err = b.dead.ForEach(func(_, v []byte) error {
-		r := reader{b: v}
-		u[homeDead].add(amount{1, costOfValue(r.take(int(r.uint32())))}, 1)
+		u[homeDead].add(amount{1, costOfDamaged(homeDead, v)}, 1) // which is that of an intact one, too
 		return nil
 	})
+	if err == nil && b.damaged != nil {
+		err = b.damaged.ForEach(func(_, v []byte) error {
+			u[homeDead].add(amount{1, loadDamaged(outbox.ID{}, v).header.cost}, 1)
+			return nil
+		})
+	}
 	return u, err
 }
 

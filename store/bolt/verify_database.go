@@ -167,6 +167,7 @@ func (v *verifier) content() {
 	v.upTo(dead, outbox.ID{}, true)
 	v.orphans(retries, outbox.ID{}, true)
 	win.close(maxID)
+	v.quarantined()
 	v.sums()
 }
 
@@ -208,16 +209,28 @@ func (v *verifier) waiting(t, retries *stream) indexed {
 // upTo checks the dead letters before id, or all that are left.
 func (v *verifier) upTo(dead *stream, id outbox.ID, all bool) {
 	for ; dead.ok && (all || dead.id.Compare(id) < 0); dead.advance(v, bucketDead) {
-		r := reader{b: dead.v}
-		v.counted[homeDead].add(amount{1, costOfValue(r.take(int(r.uint32())))}, 1)
+		v.counted[homeDead].add(amount{1, costOfDamaged(homeDead, dead.v)}, 1) // which is that of an intact one, too
 		v.count(dead, bucketDead, homeDead)
-		l, err := loadDead(dead.id, dead.v)
+		l := loadDead(buckets{}, dead.id, dead.v)
+		err := l.bad
 		if err == nil && l.header.id != dead.id {
 			err = fmt.Errorf("%w: it is task %s", outbox.ErrCorrupt, l.header.id)
 		}
 		if err != nil {
 			v.wrong(dead.pair, bucketDead, dead.id, err)
 		}
+	}
+}
+
+// quarantined counts the dead letters whose values are damaged, which the store knows.
+func (v *verifier) quarantined() {
+	s := v.stream(bucketDamaged)
+	defer s.stop()
+	for ; s.ok; s.advance(v, bucketDamaged) {
+		v.counted[homeDead].add(amount{1, loadDamaged(s.id, s.v).header.cost}, 1)
+		v.count(s, bucketDamaged, homeDead)
+		v.found(Finding{File: databaseName, Offset: int64(s.page*v.p.pageSize) + s.offset, Bucket: string(bucketDamaged), ID: s.id,
+			Note: true, Err: errors.New("its value is damaged, and kept as a dead letter")})
 	}
 }
 

@@ -104,7 +104,7 @@ func (t *tail) read(v *verifier, pos wal.Position, o *op) error {
 		}
 	case opRetry, opRequeue:
 		now.home = homeTasks
-	case opBury:
+	case opBury, opDamage:
 		now.home = homeDead
 	default:
 		now = tailTask{}

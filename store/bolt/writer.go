@@ -21,6 +21,8 @@ type item struct {
 	homeWhen  int64
 	rewritten bool
 	dirty     bool
+	damaged   home
+	unsure    bool
 	holder    bool // of its Unique or LatestOnly key, as memory knows
 }
 
@@ -28,6 +30,7 @@ func (e *entry) snapshot() item {
 	return item{
 		e: e, changes: e.changes, header: e.header, raw: e.raw, sched: e.sched, state: e.state, gone: e.gone,
 		reason: e.reason, home: e.home, homeWhen: e.homeWhen, rewritten: e.rewritten, dirty: e.dirtyAt != 0,
+		damaged: e.damaged, unsure: e.unsure,
 	}
 }
 
@@ -36,6 +39,8 @@ func (it *item) target() home {
 	switch {
 	case it.gone:
 		return homeNone
+	case it.state == outbox.Dead && it.damaged != homeNone:
+		return homeDamaged
 	case it.state == outbox.Dead:
 		return homeDead
 	}
@@ -45,9 +50,13 @@ func (it *item) target() home {
 // writer brings the database's buckets up to date, in one transaction.
 type writer struct {
 	b      buckets
-	keys   map[string]bool // ordering keys whose head may have changed
-	listed []place         // what was put into the due bucket
-	delta  usage           // what was put and deleted
+	keys   map[string]bool    // ordering keys whose head may have changed
+	listed []place            // what was put into the due bucket
+	delta  usage              // what was put and deleted
+	unsure map[outbox.ID]bool // damaged tasks that may still be in the indexes
+
+	recount    bool  // the sums have to be counted anew,
+	correction usage // and so much was wrong
 }
 
 // newWriter also has bbolt fill the pages of buckets that grow at their end, which
@@ -55,13 +64,14 @@ type writer struct {
 func newWriter(b buckets) *writer {
 	b.tasks.FillPercent = 0.9
 	b.due.FillPercent = 0.9
-	return &writer{b: b, keys: map[string]bool{}}
+	return &writer{b: b, keys: map[string]bool{}, unsure: map[outbox.ID]bool{}}
 }
 
 // put makes the database agree with the item, wherever it had the task before.
 func (w *writer) put(it item) error {
 	id := it.header.id[:]
-	w.delta.move(it.header.cost, it.home, it.target())
+	w.delta.move(it.header.cost, it.home.counts(), it.target().counts())
+	w.recount = w.recount || it.damaged != homeNone
 	it.homeWhen = w.listedAt(&it)
 	if it.home == homeTasks && it.target() != homeTasks {
 		if err := w.removeWaiting(it); err != nil {
@@ -73,7 +83,14 @@ func (w *writer) put(it item) error {
 			return err
 		}
 	}
+	if it.home == homeDamaged && it.target() != homeDamaged {
+		if err := w.b.damaged.Delete(id); err != nil {
+			return err
+		}
+	}
 	switch it.target() {
+	case homeDamaged:
+		return w.keepDamaged(&it)
 	case homeTasks:
 		return w.putWaiting(it)
 	case homeDead:
@@ -88,8 +105,8 @@ func (w *writer) listedAt(it *item) int64 {
 	if it.header.latest == "" || it.home != homeTasks {
 		return it.homeWhen
 	}
-	l, err := load(w.b, it.header.id)
-	if err != nil || l == nil || l.home != homeTasks {
+	l := load(w.b, it.header.id)
+	if l == nil || l.bad != nil || l.reset != nil || l.home != homeTasks {
 		return it.homeWhen
 	}
 	return firstLook(l.sched.due, l.header.expires)
@@ -102,7 +119,10 @@ func (w *writer) putWaiting(it item) error {
 	fresh := it.home != homeTasks
 	if fresh || it.rewritten {
 		value := append(make([]byte, 0, len(it.raw)+4), it.raw...)
-		if err := w.b.tasks.Put(id, withCRC(id, value)); err != nil {
+		if it.damaged == homeNone { // else no CRC may make it look intact
+			value = withCRC(id, value)
+		}
+		if err := w.b.tasks.Put(id, value); err != nil {
 			return err
 		}
 	}
@@ -134,6 +154,9 @@ func (w *writer) putWaiting(it item) error {
 // removeWaiting deletes a task that waits no longer, and all that points to it.
 func (w *writer) removeWaiting(it item) error {
 	id, h := it.header.id[:], &it.header
+	if it.unsure {
+		w.unsure[h.id] = true
+	}
 	if err := w.b.tasks.Delete(id); err != nil {
 		return err
 	}
@@ -196,9 +219,9 @@ func (w *writer) outdate(latest string, now int64) (at place, err error) {
 		return at, nil
 	}
 	id := outbox.ID(v)
-	l, err := load(w.b, id)
-	if err != nil || l == nil || l.home != homeTasks {
-		return at, err
+	l := load(w.b, id)
+	if l == nil || l.bad != nil || l.home != homeTasks {
+		return at, nil
 	}
 	if err := w.b.due.Delete(place{firstLook(l.sched.due, l.header.expires), id}.key()); err != nil {
 		return at, err
@@ -222,6 +245,9 @@ func (w *writer) list(p place) error {
 
 // finish writes what depends on all that was put.
 func (w *writer) finish(path string) error {
+	if err := w.forgetPlaces(); err != nil {
+		return err
+	}
 	if err := w.listHeads(); err != nil {
 		return err
 	}
@@ -235,17 +261,23 @@ func (w *writer) listHeads() error {
 	c := w.b.keys.Cursor()
 	for key := range w.keys {
 		prefix := keyPrefix(key)
-		k, _ := c.Seek(prefix)
-		if len(k) != len(prefix)+len(outbox.ID{}) || !bytes.HasPrefix(k, prefix) {
-			continue
-		}
-		id := outbox.ID(k[len(prefix):])
-		l, err := load(w.b, id)
-		if err != nil || l == nil {
-			continue // a damaged task: nothing can be claimed here; see refill
-		}
-		if err := w.list(place{firstLook(l.sched.due, l.header.expires), id}); err != nil {
-			return err
+		for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+			if len(k) != len(prefix)+len(outbox.ID{}) {
+				continue
+			}
+			id := outbox.ID(k[len(prefix):])
+			l := load(w.b, id)
+			if l == nil || l.home != homeTasks {
+				continue // it should not be here: see reindex
+			}
+			at := place{firstLook(l.sched.due, l.header.expires), id}
+			if l.bad != nil {
+				at.when = 0 // to be met soon: see damaged.go
+			}
+			if err := w.list(at); err != nil {
+				return err
+			}
+			break
 		}
 	}
 	return nil

@@ -1,0 +1,251 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/goutbox/goutbox/outbox"
+	"go.etcd.io/bbolt"
+)
+
+// indexer makes the indexes of the database agree with its tasks. All that they say
+// follows from the tasks, whose values are proven by CRC, so what is damaged in due,
+// keys, sole or retries is mended and not reported as lost (P11). A place that a damaged
+// task may have stays, so that a claim comes upon it.
+type indexer struct {
+	w     *writer
+	puts  int
+	drops int
+}
+
+// mendAtOnce is how many wrong entries are collected before they are taken out: a
+// cursor does not survive that.
+const mendAtOnce = 4096
+
+// reindex goes through all tasks and all indexes in one transaction, which is committed
+// only if something was wrong. It is done when a claim has come upon a place without a
+// task, and when a store is opened that is so small that it costs nothing.
+func (s *Store) reindex() (err error) {
+	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	tx, err := s.begin()
+	if err != nil {
+		return fmt.Errorf("bolt: reindex: %w", err)
+	}
+	defer s.rollback(tx)
+	b, err := openBuckets(tx)
+	if err != nil {
+		return err
+	}
+	x := indexer{w: newWriter(b)}
+	if err := x.run(); err != nil {
+		return fmt.Errorf("bolt: reindex: %w", err)
+	}
+	if x.puts+x.drops > 0 {
+		if err := s.commit(tx); err != nil {
+			return err
+		}
+		s.opts.logger.Error("outbox: the database's indexes were damaged, and have been made anew", "store", s.dir,
+			"missing", x.puts, "wrong", x.drops)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation++
+	s.disordered = false
+	s.overlay.hasKeys = s.overlay.hasKeys || x.puts > 0
+	s.overlay.look(place{when: -never})
+	for key := range x.w.keys {
+		s.overlay.limitSeen(key, outbox.ID{})
+	}
+	s.announceLocked()
+	return nil
+}
+
+// smallBytes is the size of a database whose indexes are compared with its tasks at
+// every opening: it takes some milliseconds, however many stores there are of 10 GiB.
+const smallBytes = 1 << 20
+
+// reindexSmall is reindex for a database that is small. It comes after recovery: a store
+// that is refused must not have been changed.
+func (s *Store) reindexSmall() error {
+	var small bool
+	err := s.view(func(tx *bbolt.Tx) error {
+		small = tx.Size() <= smallBytes && s.opts.guard >= guardPages // which has looked at all of its pages
+		return nil
+	})
+	if err == nil && small {
+		err = s.reindex()
+	}
+	if errors.Is(err, outbox.ErrDiskFull) { // what is listed can be delivered (P9)
+		s.opts.logger.Warn("outbox: disk full", "store", s.dir, "error", err)
+		return nil
+	}
+	return err
+}
+
+// run compares everything.
+func (x *indexer) run() error {
+	b := x.w.b
+	for _, one := range [...]struct {
+		bucket *bbolt.Bucket
+		wrong  func(k, v []byte) bool
+	}{
+		{b.due, x.wrongPlace}, {b.keys, x.wrongKey}, {b.sole, x.wrongHolder},
+		{b.retries, func(k, _ []byte) bool { return b.tasks.Get(k) == nil }},
+	} {
+		if err := x.drop(one.bucket, one.wrong); err != nil {
+			return err
+		}
+	}
+	if err := x.each(b.tasks, func(k, v []byte) error { return x.missing(k, v) }); err != nil {
+		return err
+	}
+	return x.heads()
+}
+
+// drop takes out of an index what is wrong in it.
+func (x *indexer) drop(bucket *bbolt.Bucket, wrong func(k, v []byte) bool) error {
+	for from := []byte(nil); ; {
+		var gone [][]byte
+		c := bucket.Cursor()
+		k, v := c.Seek(from)
+		for ; k != nil && len(gone) < mendAtOnce; k, v = c.Next() {
+			if wrong(k, v) {
+				gone = append(gone, bytes.Clone(k))
+			}
+		}
+		from = bytes.Clone(k)
+		for _, k := range gone {
+			if err := bucket.Delete(k); err != nil {
+				return err
+			}
+		}
+		if x.drops += len(gone); from == nil {
+			return nil
+		}
+	}
+}
+
+// each calls f for everything in a bucket that it does not change.
+func (x *indexer) each(bucket *bbolt.Bucket, f func(k, v []byte) error) error {
+	c := bucket.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if err := f(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *indexer) wrongPlace(k, _ []byte) bool {
+	p, ok := placeOf(k)
+	if !ok {
+		return true
+	}
+	l := load(x.w.b, p.id)
+	if l == nil || l.home != homeTasks {
+		return true
+	}
+	return l.bad == nil && firstLook(l.sched.due, l.header.expires) != p.when
+}
+
+// keyAndID splits a place of the keys bucket.
+func keyAndID(k []byte) (key []byte, id outbox.ID, ok bool) {
+	if len(k) < 2+len(id) || len(k) != 2+int(binary.BigEndian.Uint16(k))+len(id) {
+		return nil, id, false
+	}
+	return k[2 : len(k)-len(id)], outbox.ID(k[len(k)-len(id):]), true
+}
+
+func (x *indexer) wrongKey(k, _ []byte) bool {
+	key, id, ok := keyAndID(k)
+	if !ok {
+		return true
+	}
+	l := load(x.w.b, id)
+	if l == nil || l.home != homeTasks {
+		x.w.keys[string(key)] = true
+		return true
+	}
+	return l.bad == nil && l.header.key != string(key)
+}
+
+func (x *indexer) wrongHolder(k, v []byte) bool {
+	if len(v) != len(outbox.ID{}) || len(k) == 0 {
+		return true
+	}
+	l := load(x.w.b, outbox.ID(v))
+	if l == nil || l.home != homeTasks {
+		return true
+	}
+	return l.bad == nil && !bytes.Equal(k, uniquePlace(l.header.unique)) && !bytes.Equal(k, latestPlace(l.header.latest))
+}
+
+// missing puts a task into the indexes where it is not.
+func (x *indexer) missing(k, v []byte) error {
+	if len(k) != len(outbox.ID{}) {
+		return nil
+	}
+	b, l := x.w.b, loadWaiting(x.w.b, outbox.ID(k), v)
+	at := place{firstLook(l.sched.due, l.header.expires), l.header.id}
+	if l.bad != nil {
+		at = place{0, outbox.ID(k)}
+		if !l.unsure || l.header.key != "" { // a claim will come upon it
+			return nil
+		}
+	}
+	if h := &l.header; l.bad == nil {
+		for _, p := range h.places() {
+			if string(b.sole.Get(p)) >= string(k) {
+				continue
+			}
+			x.puts++
+			if err := b.sole.Put(p, bytes.Clone(k)); err != nil {
+				return err
+			}
+		}
+		if h.key != "" {
+			if has(b.keys, keyPlace(h.key, h.id)) {
+				return nil
+			}
+			x.puts++
+			x.w.keys[h.key] = true
+			return b.keys.Put(keyPlace(h.key, h.id), nil)
+		}
+	}
+	if has(b.due, at.key()) {
+		return nil
+	}
+	x.puts++
+	return b.due.Put(at.key(), nil)
+}
+
+// heads sees to it that the head of every key is listed.
+func (x *indexer) heads() error {
+	var before []byte
+	return x.each(x.w.b.keys, func(k, _ []byte) error {
+		key, id, _ := keyAndID(k)
+		prefix := k[:2+len(key)]
+		if bytes.Equal(prefix, before) {
+			return nil
+		}
+		l := load(x.w.b, id)
+		if l == nil {
+			return nil
+		}
+		before = append(before[:0], prefix...)
+		at := place{firstLook(l.sched.due, l.header.expires), id}
+		if l.bad != nil {
+			at.when = 0
+		}
+		if has(x.w.b.due, at.key()) {
+			return nil
+		}
+		x.puts++
+		return x.w.b.due.Put(at.key(), nil)
+	})
+}
