@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"store/storetest": {module + "outbox"},
 	"store/bolt": {
 		module + "outbox", module + "wal", "github.com/oklog/ulid/v2",
-		"go.etcd.io/bbolt", "go.etcd.io/bbolt/errors", "golang.org/x/sys/windows",
+		"go.etcd.io/bbolt", "go.etcd.io/bbolt/errors", "golang.org/x/sys/unix", "golang.org/x/sys/windows",
 	},
 }
 

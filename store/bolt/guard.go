@@ -9,8 +9,9 @@ import (
 
 // guardPages is how many pages of the tree are looked at before bbolt opens the
 // file: all of a small store, and of a large one the branch pages nearest to the
-// roots, so that opening costs no more with ten million tasks.
-const guardPages = 1024
+// roots, so that opening costs no more with ten million tasks: a megabyte, here and
+// there in the file.
+const guardPages = 256
 
 // guardDatabase refuses a file that bbolt could not be trusted with, before bbolt
 // maps it (P11, R34). What bbolt does on one is beyond recovering from: a file that
@@ -39,6 +40,7 @@ func guardDatabase(path string, most int) (err error) {
 	if info.Size() == 0 {
 		return nil
 	}
+	adviseRandom(f)
 	if busy, _ := tryLock(f); busy { // who has it open may be writing; bbolt waits for the lock
 		return nil
 	}
