@@ -126,6 +126,10 @@ func (d *disk) apply(e event) {
 		clear(d.syncs)
 	case evSize:
 		d.nodes[e.node].resize(int(e.off))
+	case evGrow:
+		if n := d.nodes[e.node]; int(e.off) > len(n.now) {
+			n.resize(int(e.off))
+		}
 	case evSyncBegin:
 		if e.node != 0 {
 			d.syncs[e.call] = d.nodes[e.node].sync()

@@ -60,9 +60,6 @@ var mutants = []mutant{
 	{"no sync of the store's folder when it is opened (R2)", withoutSyncAtOpen(func(e event) bool {
 		return e.node == 0 && e.path == storeFolder
 	})},
-	{"no sync of the log's files when they are opened (R2)", withoutSyncAtOpen(func(e event) bool {
-		return strings.HasSuffix(e.path, ".wal")
-	})},
 	{"the log is recycled before the checkpoint is durable (R6)", recycleEarly},
 	{"accepted before the log is synced (R8)", acknowledgeEarly},
 }
@@ -92,7 +89,8 @@ func strike(events []event, gone map[int]bool) []event {
 }
 
 // withoutSyncAtOpen strikes out the syncs of what the process has not changed: they are
-// for what the one before may have left.
+// for what the one before may have left. That of the log's files is not among the
+// mutants: what it covers is written once more before anything refers to it (R10).
 func withoutSyncAtOpen(which func(event) bool) func([]event) []event {
 	return func(events []event) []event {
 		gone, changed := map[int]bool{}, map[string]bool{}
@@ -100,7 +98,7 @@ func withoutSyncAtOpen(which func(event) bool) func([]event) []event {
 			switch e.kind {
 			case evDeath:
 				clear(changed)
-			case evWrite, evSize:
+			case evWrite, evSize: // giving a file blocks leaves open what else a sync of it covers
 				changed[e.path] = true
 			case evMkdir, evCreate, evRename, evUnlink:
 				changed[path.Dir(e.path)] = true
@@ -235,7 +233,26 @@ func init() {
 // fatal is what Go says when a process cannot go on.
 var fatal = regexp.MustCompile(`(?m)^(fatal error|unexpected fault address|runtime: goroutine stack exceeds|panic): ?.*`)
 
-func testMutant(t *testing.T, rec *recording, m mutant) {
+// testMutant looks for a state in which the mutant shows. A recording is never the same
+// twice, and now and then one has no moment at which what is missing is missed: then
+// another is made.
+func testMutant(t *testing.T, rec *recording, m mutant, again func() *recording) {
+	for tries := 1; ; tries++ {
+		found, what := findMutant(t, rec, m)
+		switch {
+		case found:
+			t.Logf("found out in %s", what)
+			return
+		case tries == 5:
+			t.Errorf("not found out: %s", what)
+			return
+		}
+		rec = again()
+	}
+}
+
+func findMutant(t *testing.T, rec *recording, m mutant) (found bool, what string) {
+	t.Helper()
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -247,13 +264,12 @@ func testMutant(t *testing.T, rec *recording, m mutant) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
 	looking := strings.Contains(out.String(), "looking at")
-	_, what, found := strings.Cut(out.String(), "violation in ")
+	_, what, found = strings.Cut(out.String(), "violation in ")
 	switch {
 	case found: // whatever else became of the process, which may have read wild memory
-		t.Logf("found out in %s", what)
+		return true, what
 	case looking && fatal.MatchString(out.String()):
-		t.Logf("found out: it takes the process with it: %s", fatal.FindString(out.String()))
-	default:
-		t.Errorf("not found out: %v, %v: %s", err, ctx.Err(), &out)
+		return true, "the end of the process: " + fatal.FindString(out.String())
 	}
+	return false, fmt.Sprintf("%v, %v: %s", err, ctx.Err(), &out)
 }

@@ -236,7 +236,7 @@ func TestPowerCut(t *testing.T) {
 		for _, m := range mutants {
 			t.Run("Mutant/"+m.name, func(t *testing.T) {
 				t.Parallel()
-				testMutant(t, rec, m)
+				testMutant(t, rec, m, func() *recording { return record(t, theLives(rand.Uint64N(1<<40), steps)) })
 			})
 		}
 	}

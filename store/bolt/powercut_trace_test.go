@@ -36,13 +36,14 @@ const (
 	evWrite                          // node, off, data; it may be on its way to the disk from here on
 	evWritten                        // … and the write numbered call has returned
 	evSize                           // node, off is the new size
+	evGrow                           // node, off is the size that it has at least
 	evSyncBegin                      // node, or path for a folder: a sync covers what was done before it began
 	evSyncEnd                        // … and is worth something when it has returned
 	evStruck                         // here was something that a mutant does not do
 )
 
 func (k eventKind) String() string {
-	return [...]string{"?", "fact", "death", "mkdir", "create", "rename", "unlink", "write", "written", "size", "sync begins", "synced", "struck"}[k]
+	return [...]string{"?", "fact", "death", "mkdir", "create", "rename", "unlink", "write", "written", "size", "grow", "sync begins", "synced", "struck"}[k]
 }
 
 // event is one thing that happened, in the order in which it happened.
@@ -315,6 +316,24 @@ func (t *tracer) changed(c *syscallLine) error {
 			t.add(t.of(h, event{kind: evSize, off: size}))
 		}
 		return err
+	case "fallocate":
+		fd, err := c.fd(0)
+		if err != nil {
+			return err
+		}
+		off, err := strconv.ParseInt(c.args[2], 10, 64)
+		if err != nil {
+			return err
+		}
+		n, err := strconv.ParseInt(c.args[3], 10, 64)
+		h, known := t.open[fd]
+		if err != nil || !known {
+			return err
+		}
+		if c.args[1] != "0" {
+			return fmt.Errorf("fallocate with a mode is not modelled")
+		}
+		t.add(t.of(h, event{kind: evGrow, off: off + n}))
 	case "mmap":
 		fd, err := c.fd(4)
 		if _, known := t.open[fd]; known && strings.Contains(c.args[2], "PROT_WRITE") && strings.Contains(c.args[3], "MAP_SHARED") {
