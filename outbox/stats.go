@@ -28,6 +28,8 @@ type Stats struct {
 	BytesWritten  uint64 // bytes the store has written to its files
 	Checkpoints   uint64 // transactions that moved waiting tasks to the database
 	SyncLevel     string // when the store syncs what it accepts: "always", "every 1s", "never"
+	DatabaseBytes uint64 // size of the database's file now
+	LogBytes      uint64 // size of the log's files now
 }
 
 // Dropped counts, by reason, the events that a policy has dropped which the user

@@ -127,6 +127,8 @@
 //     report success and do nothing (R10).
 //   - I7 A file that was a segment is not written to before the folder without its old name has been synced. So name and
 //     header never disagree.
+//     When the device is full the first segment after Open may take the place and the name of the newest one, with all
+//     its groups in it: then either file is what that name stands for (wholeTail).
 //   - I8 At most one segment is on its way out of the folder. So numbers have no gap.
 //   - I9 Open writes no record and changes no segment. So it can be cut short and done again, and works on a full device.
 //   - I10 What Synced, or a watermark on the disk, names was covered by a sync of its file that returned nil, and so was

@@ -52,10 +52,12 @@ type Log struct {
 	idle     buffers
 	expected int32     // callers to gather before the next write, see gather
 	full     bool      // the last attempt to make a spare found no space
+	prepared bool      // the owner calls Prepare, so a reserve is wanted
 	segments []segment // what is in the folder, oldest first; the last one is never freed
 	spares   []string  // file names of segments ready for use, all of opts.SegmentBytes
-	stats    Stats     // the counters; Stats fills in the rest
-	active   *active   // the segment being written, nil before the first write
+	small    smallSpare
+	stats    Stats   // the counters; Stats fills in the rest
+	active   *active // the segment being written, nil before the first write
 
 	// The leader's own: read and written only by who leads.
 	written Position // everything up to it is in the files,

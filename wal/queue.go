@@ -13,7 +13,7 @@ func (l *Log) Append(ctx context.Context, records ...[]byte) (Position, error) {
 		return 0, err
 	}
 	l.mu.Lock()
-	last, err := l.queueLocked(records, false)
+	last, err := l.queueLocked(records, l.opts.SegmentBytes-blockBytes, false)
 	if err != nil || len(records) == 0 {
 		l.mu.Unlock()
 		return last, err
@@ -28,7 +28,7 @@ func (l *Log) Append(ctx context.Context, records ...[]byte) (Position, error) {
 func (l *Log) Queue(records ...[]byte) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.queueLocked(records, false)
+	return l.queueLocked(records, l.opts.SegmentBytes-blockBytes, false)
 }
 
 // Write is Queue for records that lead to less data, such as "this task is done": it may use the space, about one
@@ -36,10 +36,18 @@ func (l *Log) Queue(records ...[]byte) (Position, error) {
 func (l *Log) Write(records ...[]byte) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.queueLocked(records, true)
+	return l.queueLocked(records, 0, false)
 }
 
-func (l *Log) queueLocked(records [][]byte, reserve bool) (Position, error) {
+// WriteLeaving is Write for an owner who knows that the device is full, also where the log does not: it takes no more than
+// is there without another segment being made, and leaves so many bytes of it to records that matter more.
+func (l *Log) WriteLeaving(bytes int64, records ...[]byte) (Position, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queueLocked(records, bytes, true)
+}
+
+func (l *Log) queueLocked(records [][]byte, leave int64, full bool) (Position, error) {
 	bytes := 0
 	for _, data := range records {
 		if len(data) > l.opts.MaxBatchBytes-recordBytes-bytes {
@@ -47,7 +55,7 @@ func (l *Log) queueLocked(records [][]byte, reserve bool) (Position, error) {
 		}
 		bytes += len(data) + recordBytes
 	}
-	if err := l.admitLocked(int64(bytes), reserve); err != nil {
+	if err := l.admitLocked(int64(bytes), leave, full); err != nil {
 		return 0, err
 	}
 	if len(records) > 0 {
@@ -59,7 +67,7 @@ func (l *Log) queueLocked(records [][]byte, reserve bool) (Position, error) {
 
 // admitLocked says whether records of so many bytes may be queued. Space is only looked at when the device is known
 // to be full: else there is always one more segment (R38).
-func (l *Log) admitLocked(bytes int64, reserve bool) error {
+func (l *Log) admitLocked(bytes, leave int64, full bool) error {
 	switch {
 	case l.err != nil:
 		return l.err
@@ -67,16 +75,12 @@ func (l *Log) admitLocked(bytes int64, reserve bool) error {
 		return ErrClosed
 	case l.failing:
 		return ErrNoSpace
-	case !l.full:
+	case !l.full && !full:
 		return nil
 	}
 	segment := l.opts.SegmentBytes - blockBytes
 	need := alignUp(groupBytes+bytes, groupAlign)
-	room := l.roomLocked() - need
-	if !reserve {
-		room -= segment
-	}
-	if room < 0 || need > segment {
+	if l.roomLocked()-need < leave || need > segment {
 		return ErrNoSpace
 	}
 	return nil
@@ -85,6 +89,9 @@ func (l *Log) admitLocked(bytes int64, reserve bool) error {
 // roomLocked is how many bytes can be queued before another segment has to be made.
 func (l *Log) roomLocked() int64 {
 	room := int64(len(l.spares)) * (l.opts.SegmentBytes - blockBytes)
+	if l.small.size > 0 {
+		room += l.small.size - blockBytes
+	}
 	if l.active != nil {
 		room += l.active.size - l.active.off
 	}

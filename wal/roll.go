@@ -53,13 +53,21 @@ func (l *Log) roll(need int64) error {
 		}
 		block = append(block, groups...)
 	}
-	h.size = max(l.opts.SegmentBytes, alignUp(max(int64(len(block)), blockBytes+need), blockBytes))
-	h.encode(block)
-
-	spare, err := l.takeSpare(h.size)
+	spare, size, err := l.takeSpare(alignUp(int64(len(block))+need, blockBytes))
 	if err != nil {
 		return err
 	}
+	h.size = size
+	replaces := l.lastOnFull() && l.wholeTail(need, h.size)
+	if replaces {
+		h.number = l.tail.head.number
+		groups, err := l.copyTail(&h, &chain)
+		if err != nil {
+			return err
+		}
+		block = append(block[:blockBytes], groups...)
+	}
+	h.encode(block)
 	next, err := l.promote(spare, &h, block)
 	if err != nil {
 		return err
@@ -69,6 +77,9 @@ func (l *Log) roll(need int64) error {
 	l.onDisk.Store(uint64(l.synced))
 	l.mu.Lock()
 	l.active = next
+	if replaces {
+		l.segments = l.segments[: len(l.segments)-1 : len(l.segments)-1]
+	}
 	l.segments = append(l.segments, segment{number: h.number, base: h.base, size: h.size})
 	l.mu.Unlock()
 	if old != nil {
@@ -77,6 +88,26 @@ func (l *Log) roll(need int64) error {
 		}
 	}
 	return nil
+}
+
+// lastOnFull reports whether the spare that was just taken was the last one, and the device is full.
+func (l *Log) lastOnFull() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.segments)
+	return l.full && len(l.spares) == 0 && n > 0 && l.segments[n-1].readers == 0
+}
+
+// wholeTail has the first roll after Open write the whole newest segment again, if that leaves an eighth of the new one, and
+// in its place: under its name, with which the old file goes, and its blocks are free for another spare. Else each restart
+// on a full device would cost the rest of a segment, and after a few there would be none to write to (P9).
+func (l *Log) wholeTail(need, size int64) bool {
+	t := &l.tail
+	if t.name == "" || t.end+need > size*7/8 {
+		return false
+	}
+	t.off, t.last, t.chain = blockBytes, t.head.base-1, t.head.chain
+	return true
 }
 
 // promote makes a spare the segment that h describes; block is its beginning.

@@ -20,15 +20,20 @@ func (l *Log) Prepare() error {
 	defer l.dirMu.Unlock()
 	for {
 		l.mu.Lock()
+		l.prepared = true
 		err, ready := l.usableLocked(), len(l.spares) >= min(readySpares, l.opts.Spares) && !l.full
 		l.mu.Unlock()
 		if err != nil || ready {
 			return err
 		}
 		name, err := l.makeSpare(l.opts.SegmentBytes)
-		switch {
-		case errors.Is(err, ErrNoSpace):
+		if errors.Is(err, ErrNoSpace) {
+			if serr := l.makeSmall(); serr != nil {
+				return l.poison(serr)
+			}
 			return err
+		}
+		switch {
 		case err != nil:
 			return l.poison(err)
 		}
@@ -38,29 +43,118 @@ func (l *Log) Prepare() error {
 	}
 }
 
-// takeSpare returns the file name of a spare of this size for the leader, who makes one if there is none.
-func (l *Log) takeSpare(size int64) (string, error) {
-	if name, ok := l.popSpare(size); ok {
-		return name, nil
+// takeSpare returns a file for the leader with room for least bytes, and its size. It makes one if there is none.
+//
+// If the spare is the last one, and the device is not known to be full, the leader makes the reserve that Prepare has not
+// come to make yet: else a burst of records could use up all spares before anybody knows. If the device turns out to be
+// full, the records fail and the spare stays, for Write and for the first commit after the next Open.
+func (l *Log) takeSpare(least int64) (name string, size int64, err error) {
+	size = max(l.opts.SegmentBytes, least)
+	if name, last := l.popSpare(size); name != "" {
+		if last {
+			name, err = l.keepReserve(name)
+		}
+		return name, size, err
 	}
 	l.dirMu.Lock() // waits for a Prepare that is at work
-	defer l.dirMu.Unlock()
-	if name, ok := l.popSpare(size); ok {
-		return name, nil
+	name, last := l.popSpare(size)
+	if name == "" {
+		if small := l.popSmall(least); small.name != "" {
+			l.dirMu.Unlock()
+			return small.name, small.size, nil
+		}
+		name, err = l.makeSpare(size)
+		last = size == l.opts.SegmentBytes
 	}
-	return l.makeSpare(size)
+	l.dirMu.Unlock()
+	if err == nil && last {
+		name, err = l.keepReserve(name)
+	}
+	return name, size, err
 }
 
-func (l *Log) popSpare(size int64) (string, bool) {
+// keepReserve lets the leader have the last spare, if there is another one or nobody expects one. The first commit after
+// Open gets it in any case, see wholeTail.
+func (l *Log) keepReserve(name string) (string, error) {
+	err := l.makeReserve()
+	if err == nil || errors.Is(err, ErrNoSpace) && l.active == nil {
+		return name, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spares = append(l.spares, name)
+	return "", err
+}
+
+// makeReserve makes a spare if the owner wants one ready, unless there is one or the device is known to be full.
+func (l *Log) makeReserve() error {
+	l.dirMu.Lock()
+	defer l.dirMu.Unlock()
+	l.mu.Lock()
+	done := !l.prepared || len(l.spares) > 0 || l.full || l.opts.Spares < readySpares
+	l.mu.Unlock()
+	if done {
+		return nil
+	}
+	name, err := l.makeSpare(l.opts.SegmentBytes)
+	if err == nil {
+		l.mu.Lock()
+		l.spares = append(l.spares, name)
+		l.mu.Unlock()
+	}
+	return err
+}
+
+// popSpare returns "" if there is none; last says that none is left.
+func (l *Log) popSpare(size int64) (name string, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(l.spares)
 	if n == 0 || size != l.opts.SegmentBytes {
 		return "", false
 	}
-	name := l.spares[n-1]
+	name = l.spares[n-1]
 	l.spares = l.spares[:n-1]
-	return name, true
+	return name, n == 1
+}
+
+// smallSpare is what a full device has room for when there is no spare left: the last part of a device is of no use to
+// anybody who wants a whole segment, but a few outcomes fit.
+type smallSpare struct {
+	name string
+	size int64
+}
+
+const smallestBytes = 16 << 10
+
+// makeSmall makes one if there is no spare at all, as large as it gets. The caller holds dirMu.
+func (l *Log) makeSmall() error {
+	l.mu.Lock()
+	needed := len(l.spares) == 0 && l.small.name == ""
+	l.mu.Unlock()
+	for size := l.opts.SegmentBytes / 2; needed && size >= smallestBytes; size /= 2 {
+		size = alignUp(size, blockBytes)
+		name, err := l.makeSpare(size)
+		if err == nil {
+			l.mu.Lock()
+			l.small, l.full = smallSpare{name, size}, true
+			l.mu.Unlock()
+			return nil
+		}
+		if !errors.Is(err, ErrNoSpace) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Log) popSmall(least int64) (s smallSpare) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.small.size >= least {
+		s, l.small = l.small, s
+	}
+	return s
 }
 
 // makeSpare writes a file full of zeros and syncs it, so that it has its blocks and its size for good: a commit then

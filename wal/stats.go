@@ -44,7 +44,7 @@ func (l *Log) Stats() Stats {
 	defer l.mu.Unlock()
 	s := l.stats
 	s.Segments, s.Spares = len(l.segments), len(l.spares)
-	s.HeldBytes = int64(len(l.spares)) * l.opts.SegmentBytes
+	s.HeldBytes = int64(len(l.spares))*l.opts.SegmentBytes + l.small.size
 	for i := range l.segments {
 		s.HeldBytes += l.segments[i].size
 	}

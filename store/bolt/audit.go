@@ -96,7 +96,7 @@ func (s *Store) auditOnce(a *auditor) (again bool, err error) {
 		if err != nil || again {
 			return err
 		}
-		return a.database(s.db.Path())
+		return a.database(s.path)
 	})
 	return again, err
 }

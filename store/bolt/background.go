@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
 )
 
 // syncer makes settled outcomes durable, at the latest the time of WithAckSync
@@ -30,58 +30,77 @@ func (s *Store) syncer() {
 	}
 }
 
-// flusher keeps overlay and log within their bounds, and a spare segment ready. It
-// is apart from the syncer because it may have to wait for the database's writer
-// lock. Started by Open, ended by Close through stop, which waits for it.
+// flusher keeps overlay and log within their bounds, and room ready in log and
+// database. It is apart from the syncer because it may have to wait for the database's
+// writer lock. Started by Open, ended by Close through stop, which waits for it.
 func (s *Store) flusher() {
 	idle := time.NewTicker(idleCheckpoint)
 	defer idle.Stop()
-	last, full := s.log.Next(), false
-	for err := s.prepareLog(); ; {
+	last, took := s.log.Next(), time.Duration(0)
+	for err := s.prepare(); ; {
+		var again <-chan time.Time
 		switch {
 		case err == nil:
-			if full {
-				s.opts.logger.Info("outbox: disk has room again", "store", s.dir)
-			}
-			full = false
-		case !errors.Is(err, outbox.ErrDiskFull):
+			s.markRoom()
+		case !isFull(err):
 			_ = s.poison(err)
 			return
-		case !full:
-			full = true
-			s.opts.logger.Warn("outbox: disk full", "store", s.dir, "error", err)
-		}
-		var again <-chan time.Time
-		if full { // everything is in the log still; try again when there may be room (P9)
+		default: // everything is in the log still; try again when there may be room (P9)
+			s.markFull(err)
 			again = time.After(fullPause)
 		}
 		select {
 		case <-s.stop:
 			return
 		case <-again:
-			err = errors.Join(s.giveBackSpace(), s.prepareLog())
+			err = errors.Join(s.giveBackSpace(), s.prepare())
 		case <-s.wakeFlush:
-			err = errors.Join(s.prepareLog(), s.relieve())
+			if err == nil {
+				err = errors.Join(s.prepare(), s.relieve())
+				break
+			}
+			select { // the log is being used up, or a settle found no room in it; many may follow
+			case <-s.stop:
+				return
+			case <-time.After(2*took + fullPause/50):
+			}
+			start := time.Now()
+			err = errors.Join(s.giveBackSpace(), s.prepare())
+			took = time.Since(start)
 		case <-idle.C:
-			err = nil
+			if err != nil {
+				break
+			}
 			if next := s.log.Next(); next == last {
-				err = errors.Join(s.flushIdle(), s.noteTime(context.Background(), noteOpen))
+				err = s.flushIdle()
+				wake(s.wakeCompact) // the application may have deleted what was its own
 			}
 			last = s.log.Next()
 		}
 	}
 }
 
-// prepareLog has the log make its next segment ahead of need, so that no caller
-// waits for it, and so that a full disk is noticed while there is still room in the
-// log to settle what is delivered (R38).
-func (s *Store) prepareLog() error {
+// prepare makes room ahead of need, in the log for the next segment, so that no caller
+// waits for it, and in the database for a checkpoint that only removes. So a full disk
+// is noticed while there is still room to settle what is delivered (R38).
+func (s *Store) prepare() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
 	s.relieving.Store(true) // what makes room in memory comes after it
 	defer s.relieving.Store(false)
 	s.unprepared.Store(0)
-	return s.translate(s.log.Prepare())
+	return errors.Join(s.translate(s.prepareLog()), s.extend(s.needed))
+}
+
+// prepareLog has the log make spare segments. On a full disk one of two is enough if all
+// the rest is recycled: then tasks find room in the database's free pages, and what was
+// in the log before them makes the next spare.
+func (s *Store) prepareLog() error {
+	err := s.log.Prepare()
+	if l := s.log.Stats(); errors.Is(err, wal.ErrNoSpace) && l.Segments <= 1 && l.Spares > 0 {
+		return nil
+	}
+	return err
 }
 
 // relieve makes room in the overlay and in the log.
@@ -114,8 +133,8 @@ func (s *Store) relieve() error {
 	return s.flush(ctx)
 }
 
-// giveBackSpace frees what can be freed of the log when the disk is full, so that
-// accepting goes on when what was in the way is delivered (P9).
+// giveBackSpace frees what can be freed of memory and log when there is no room, so
+// that accepting goes on when what was in the way is delivered (P9).
 func (s *Store) giveBackSpace() error {
 	s.mu.Lock()
 	usable, applied := s.usable() == nil, s.applied
@@ -124,10 +143,21 @@ func (s *Store) giveBackSpace() error {
 		return nil
 	}
 	s.freed = applied
-	if err := s.lighten(context.Background()); err != nil || s.log.Stats().Segments <= 1 {
+	ctx := context.Background()
+	err := s.lighten(ctx)
+	s.mu.Lock()
+	many := s.overlay.over(s.opts.softEntries, softBytes)
+	s.mu.Unlock()
+	switch {
+	case err != nil && !isFull(err):
 		return err
+	case err == nil && !many && s.log.Stats().Segments <= 1:
+		s.flushing.Lock()
+		s.needed = 0 // nothing has to move
+		s.flushing.Unlock()
+		return nil
 	}
-	return s.flush(context.Background())
+	return s.flush(ctx)
 }
 
 // flushIdle moves what waits to the database when nothing has been going on for a

@@ -2,12 +2,14 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
+	"go.etcd.io/bbolt"
 )
 
 // snapshot is what a checkpoint brings to the database: everything that the log
@@ -39,18 +41,32 @@ func (s *Store) flush(ctx context.Context) error {
 		s.abandonFlush(snap.items)
 		return err
 	}
-	for rest := snap.items; ; {
-		n := chunk(rest)
+	rest := snap.items
+	for p := newPace(); ; {
+		n, kind, err := s.nextChunk(rest, p)
 		last := n == len(rest)
-		if err := s.flushChunk(snap, rest[:n], last); err != nil {
+		if err == nil {
+			err = s.flushChunk(snap, rest[:n], last, kind)
+		}
+		if err != nil && p.slower(err, n, kind) {
+			continue
+		}
+		if err != nil {
 			s.abandonFlush(rest)
+			if isFull(err) {
+				s.markFull(err)
+				err = errors.Join(err, s.advance(ctx)) // what was moved is not needed in the log
+			}
 			return err
 		}
 		clear(rest[:n]) // what has left memory must not be kept by the snapshot (P7)
+		p.faster()
 		if rest = rest[n:]; last {
 			break
 		}
 	}
+	s.needed = 0
+	wake(s.wakeCompact)
 	return s.trim(snap.pos + 1)
 }
 
@@ -88,10 +104,10 @@ func (s *Store) takeSnapshot() *snapshot {
 }
 
 // chunk returns how many items one transaction takes.
-func chunk(items []item) int {
+func chunk(items []item, most int) int {
 	bytes := 0
 	for i := range items {
-		if bytes += len(items[i].raw) + items[i].sched.weight(); i >= chunkEntries || bytes > chunkBytes && i > 0 {
+		if bytes += len(items[i].raw) + items[i].sched.weight(); i >= most || bytes > chunkBytes && i > 0 {
 			return i
 		}
 	}
@@ -99,12 +115,12 @@ func chunk(items []item) int {
 }
 
 // flushChunk writes some items, and with the last of them the state.
-func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
+func (s *Store) flushChunk(snap *snapshot, items []item, last bool, kind growth) error {
 	dirty := slices.ContainsFunc(items, func(it item) bool { return it.dirty })
 	var w *writer
 	if dirty || last && snap.pos != s.checkpoint {
 		var err error
-		if w, err = s.writeChunk(snap, items, last); err != nil {
+		if w, err = s.writeChunk(snap, items, last, kind); err != nil {
 			return err
 		}
 		s.checkpoints.Add(1)
@@ -119,6 +135,9 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
 		}
 	}
 	for i := range items {
+		if items[i].adds() {
+			s.largest.Store(max(s.largest.Load(), int64(len(items[i].raw))))
+		}
 		s.flushed(&items[i])
 	}
 	if last && snap.pos != s.checkpoint {
@@ -131,20 +150,26 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool) error {
 }
 
 // writeChunk is the transaction of flushChunk.
-func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (w *writer, err error) {
-	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
-	s.relieving.Store(false) // the application may hold the writer lock for as long as it likes
-	tx, err := s.begin()
-	s.relieving.Store(true)
+func (s *Store) writeChunk(snap *snapshot, items []item, last bool, kind growth) (w *writer, err error) {
+	defer contain(&err, s.path, debug.SetPanicOnFault(true))
+	stats, err := s.write(kind, func(tx *bbolt.Tx) (err error) {
+		w, err = s.putChunk(tx, snap, items, last)
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
+		return nil, err
 	}
-	defer s.rollback(tx)
+	s.written.Add(uint64(stats.GetPageAlloc()))
+	return w, nil
+}
+
+// putChunk is what the transaction does.
+func (s *Store) putChunk(tx *bbolt.Tx, snap *snapshot, items []item, last bool) (*writer, error) {
 	b, err := openBuckets(tx)
 	if err != nil {
 		return nil, err
 	}
-	w = newWriter(b)
+	w := newWriter(b)
 	for i := range items {
 		if !items[i].dirty {
 			continue
@@ -153,11 +178,11 @@ func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (w *writer, 
 			return nil, fmt.Errorf("bolt: checkpoint: task %s: %w", items[i].header.id, err)
 		}
 	}
-	if err := w.finish(s.db.Path()); err != nil {
+	if err := w.finish(s.path); err != nil {
 		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
 	}
 	if last {
-		err := changeState(b.meta, s.db.Path(), func(st *state) {
+		err := changeState(b.meta, s.path, func(st *state) {
 			st.ledger.add(snap.since, 1)
 			st.checkpoint = snap.state.checkpoint
 			if snap.state.lastID.Compare(st.lastID) > 0 {
@@ -169,11 +194,6 @@ func (s *Store) writeChunk(snap *snapshot, items []item, last bool) (w *writer, 
 			return nil, err
 		}
 	}
-	if err := s.commit(tx); err != nil {
-		return nil, err
-	}
-	stats := tx.Stats()
-	s.written.Add(uint64(stats.GetPageAlloc()))
 	return w, nil
 }
 
@@ -233,6 +253,11 @@ func (s *Store) trim(keep wal.Position) error {
 func (s *Store) lighten(ctx context.Context) error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	return s.lightenLocked(ctx)
+}
+
+// lightenLocked is lighten with flushing held.
+func (s *Store) lightenLocked(ctx context.Context) error {
 	s.mu.Lock()
 	base := op{kind: opBase, base: baseline{checkpoint: s.checkpoint, since: s.since, lastID: s.ids.last, clock: s.clock.now()}}
 	for i := range s.inbox {
@@ -267,8 +292,11 @@ func (s *Store) count(bytes int64) {
 
 // crowded reports whether there is work for the flusher. mu is held.
 func (s *Store) crowded() bool {
+	if s.noRoom != nil { // the overlay can not help it, and the log is looked after as it is used
+		return s.unprepared.Load() > s.opts.segmentBytes/8
+	}
 	return s.overlay.over(s.opts.softEntries, softBytes) || s.logged.Load() > heldSegments*s.opts.segmentBytes ||
-		s.unprepared.Load() > s.opts.segmentBytes/2
+		s.unprepared.Load() > s.opts.segmentBytes/8
 }
 
 // full reports whether the overlay has reached its hard bound. mu is held.

@@ -40,11 +40,11 @@ import (
 // rest of its time-to-live has passed.
 //
 // Both clocks are noted with what is written anyway: every accepted event carries
-// both, every retry this one, every checkpoint both. While tasks wait and nothing is
-// written, a small record notes the time every ten minutes, and Close writes one
-// too. So a device without a battery for its clock, switched off every hour, gets to
-// the end of a delay of a day; one that loses power sooner than that, and accepts
-// nothing in between, does not.
+// both, every retry this one, every checkpoint both, and while tasks wait Close writes
+// a small record. So a program without a battery for its clock, started every hour and
+// closed again, gets to the end of a delay of a day. One that loses power instead, and
+// accepts nothing in between, does not: a record every few minutes would help it, but
+// an outage writes nothing (P6).
 //
 // IDs and CreatedAt come from the wall clock, whatever it shows: they are for
 // people. IDs rise all the same (id.go). CreatedAt is kept in 64 bits, as
@@ -121,19 +121,17 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// How old what the disk knows of the time may become, while tasks wait.
-const (
-	noteOpen  = int64(10 * time.Minute)
-	noteClose = int64(time.Second)
-)
+// noteAge is how old what the disk knows of the time may be when the store is closed
+// with tasks that wait.
+const noteAge = int64(time.Second)
 
-// noteTime writes the time down if that was done longer ago than age, so that a
-// restart on a lying wall clock does not take back what has passed since.
-func (s *Store) noteTime(ctx context.Context, age int64) error {
+// noteTime writes the time down, so that a restart on a lying wall clock does not take
+// back what has passed.
+func (s *Store) noteTime(ctx context.Context) error {
 	s.mu.Lock()
 	l := s.base
 	l.add(s.since, 1)
-	due := l.waiting() > 0 && s.clock.now()-s.noted >= age
+	due := l.waiting() > 0 && s.clock.now()-s.noted >= noteAge
 	s.mu.Unlock()
 	if !due {
 		return nil

@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"fmt"
-	"os"
 	"runtime/debug"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -30,14 +29,14 @@ func panicked(path string, p any) error {
 
 // begin begins a writable transaction. If bbolt panics in it, it keeps its lock, and
 // whoever asks for that would wait for ever.
-func (s *Store) begin() (tx *bbolt.Tx, err error) {
+func (s *Store) begin(db *bbolt.DB) (tx *bbolt.Tx, err error) {
 	if s.jammed.Load() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return nil, s.failed
 	}
 	defer s.jam(&err, debug.SetPanicOnFault(true))
-	return s.db.Begin(true)
+	return db.Begin(true)
 }
 
 // rollback ends a transaction, unless it was committed. bbolt may panic even here,
@@ -54,7 +53,7 @@ func (s *Store) jam(err *error, before bool) {
 	debug.SetPanicOnFault(before)
 	if p := recover(); p != nil {
 		s.jammed.Store(true)
-		*err = s.poison(panicked(s.opts.path(s), p))
+		*err = s.poison(panicked(s.path, p))
 	}
 }
 
@@ -64,35 +63,13 @@ func updateAttached(db *bbolt.DB, f func(*bbolt.Tx) error) (err error) {
 	return db.Update(f)
 }
 
-// path is that of the database, also when bbolt has forgotten it.
-func (o *options) path(s *Store) string {
-	if o.opened != nil {
-		return o.opened.Name()
-	}
-	return s.db.Path()
-}
-
 // closeDatabase closes the store's own database. A jammed one can not be closed by
 // bbolt; letting go of the file lets go of the lock on it, so that the store can be
 // opened again, and costs this process the address space of the map.
 func (s *Store) closeDatabase() (err error) {
 	if s.jammed.Load() {
-		return letGo(s.opts.opened)
+		return letGo(s.file)
 	}
-	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
-	return s.db.Close()
-}
-
-// noting returns the function that opens the database's file for bbolt, and notes
-// the file.
-func (o *options) noting() func(string, int, os.FileMode) (*os.File, error) {
-	open := o.openFile
-	if open == nil {
-		open = os.OpenFile
-	}
-	return func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
-		f, err = open(name, flag, perm)
-		o.opened = f
-		return f, err
-	}
+	defer contain(&err, s.path, debug.SetPanicOnFault(true))
+	return s.db.Load().Close()
 }

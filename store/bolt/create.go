@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,7 +19,8 @@ import (
 // When the overlay is full, Create waits for the checkpoint that is then running.
 // If that cannot begin because a transaction of the application holds the
 // database's writer lock, it gives up after a second with [outbox.ErrFull]: the
-// caller may be the one who holds the transaction open.
+// caller may be the one who holds the transaction open. While the disk is full it
+// refuses with [outbox.ErrDiskFull]; see reserve.go.
 func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("bolt: create: %w", err)
@@ -30,6 +32,9 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 		if t := &tasks[i]; max(len(t.Key), len(t.Unique), len(t.LatestOnly)) > outbox.MaxKeyBytes {
 			return fmt.Errorf("%w: a key of %q has more than %d bytes", outbox.ErrTooLarge, t.Name, outbox.MaxKeyBytes)
 		}
+	}
+	if err := s.refusal(); err != nil {
+		return err
 	}
 	if tx := outbox.TxFrom(ctx); tx != nil {
 		entries, _ := encode(tasks)
@@ -46,12 +51,17 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 		return err
 	}
 	pos, err := s.accept(ctx, tasks, entries, records)
+	if err == nil {
+		if err = s.translate(s.log.Wait(ctx, pos)); err != nil {
+			s.abandonLeases(entries)
+		}
+	}
+	if errors.Is(err, outbox.ErrDiskFull) {
+		s.markFull(err)
+		wake(s.wakeFlush)
+	}
 	if err != nil {
 		return err
-	}
-	if err := s.log.Wait(ctx, pos); err != nil {
-		s.abandonLeases(entries)
-		return s.translate(err)
 	}
 	s.reportLeases(tasks, entries)
 	return nil
@@ -308,6 +318,9 @@ func (s *Store) makeRoom(ctx context.Context) error {
 	for stuck := false; ; {
 		s.mu.Lock()
 		err, full, room := s.usable(), s.full(), s.room
+		if err == nil && full {
+			err = s.noRoom // no checkpoint will make it
+		}
 		s.mu.Unlock()
 		if err != nil || !full {
 			return err

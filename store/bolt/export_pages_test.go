@@ -13,7 +13,7 @@ func WithGuard(pages int) Option {
 // Jam does what bbolt does when it panics in the middle of ending a transaction.
 func (s *Store) Jam() (err error) {
 	defer s.jam(&err, false)
-	if _, err = s.db.Begin(true); err != nil {
+	if _, err = s.db.Load().Begin(true); err != nil {
 		return err
 	}
 	panic("as bbolt does")

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -30,6 +31,20 @@ func WithLogFS(fs wal.FS) Option {
 func WithOverlay(soft, hard int) Option {
 	return func(o *options) { o.softEntries, o.hardEntries = soft, hard }
 }
+
+// WithCompaction has files be compacted that are larger than floor, so long after it is
+// due, and calls step between the steps.
+func WithCompaction(floor int64, pause time.Duration, step func(name string)) Option {
+	return func(o *options) { o.compactFloor, o.compactPause, o.compactStep = floor, pause, step }
+}
+
+// WithCompactionAtOpen has files be compacted as on windows.
+func WithCompactionAtOpen() Option {
+	return func(o *options) { o.closedOnly = true }
+}
+
+// Compact compacts now, as the background would.
+func (s *Store) Compact() error { return s.compact() }
 
 // Flush makes a checkpoint now, as the background would.
 func (s *Store) Flush() error { return s.flush(context.Background()) }
@@ -68,6 +83,9 @@ func (s *Store) Closed() bool {
 	defer s.mu.Unlock()
 	return s.usable() != nil
 }
+
+// Writing reports whether somebody writes to the database, or waits for that.
+func (s *Store) Writing() bool { return s.writers.Load() > 0 }
 
 // Unsynced reports whether something was settled that is not durable yet.
 func (s *Store) Unsynced() bool {
@@ -117,3 +135,32 @@ func (s *Store) MidFlush(id outbox.ID) bool {
 
 // Reindex compares the database's indexes with its tasks, as the background would.
 func (s *Store) Reindex() error { return s.reindex() }
+
+// Room describes what is left in log and database.
+func (s *Store) Room() string {
+	high, free := s.space()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := "-"
+	if o := s.overlay.oldest; o != nil {
+		oldest = fmt.Sprintf("%d (home %d gone %v state %v)", o.dirtyAt, o.home, o.gone, o.state)
+	}
+	return fmt.Sprintf("database high %d free %d reserved %d wanted %d largest %d; log %+v first %d next %d; %d entries, %d dirty, oldest %s, applied %d freed %d, inbox %d, no room: %v",
+		high, free, s.reserved, s.reserveWanted(), s.largest.Load(), s.log.Stats(), s.log.First(), s.log.Next(), len(s.overlay.entries), s.overlay.dirty, oldest, s.applied, s.freed, len(s.inbox), s.noRoom)
+}
+
+// Spares returns how many segments lie ready in the log.
+func (s *Store) Spares() int { return s.log.Stats().Spares }
+
+// Prepare makes room ahead of need, as the background would.
+func (s *Store) Prepare() error { return s.prepare() }
+
+// Reserve returns how many bytes the database can still write without more blocks, and
+// how many it is to keep.
+func (s *Store) Reserve() (room, wanted int64) {
+	high, free := s.space()
+	return free + max(0, s.reserved-high), s.reserveWanted()
+}
+
+// LogFirst is the first record that the log still has.
+func (s *Store) LogFirst() uint64 { return uint64(s.log.First()) }

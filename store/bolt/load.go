@@ -216,8 +216,8 @@ func (s *Store) read(look func(tx *bbolt.Tx) error, merge func() error) error {
 // view runs f in a read transaction. bbolt panics on damaged pages; that becomes
 // an error (R34, P11).
 func (s *Store) view(f func(tx *bbolt.Tx) error) (err error) {
-	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
-	err = s.db.View(f)
+	defer contain(&err, s.path, debug.SetPanicOnFault(true))
+	err = s.viewDatabase(f)
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return s.closedError() // by Close, or an attached one by its owner
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -41,13 +42,17 @@ func Open(dir string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.owned = true
 	path := filepath.Join(dir, databaseName)
+	s.owned, s.path = true, path
 	if err = s.opts.ensureDatabase(dir, path); err == nil {
-		s.db, err = s.opts.openDatabase(path)
-	}
-	if err == nil {
-		err = syncDatabase(s.db)
+		var db *bbolt.DB
+		if db, s.file, err = s.opts.openDatabase(path); err == nil {
+			s.db.Store(db)
+			err = syncDatabase(db)
+			if err == nil && s.opts.closedOnly {
+				err = s.compactClosed()
+			}
+		}
 	}
 	if err == nil {
 		err = s.start()
@@ -80,10 +85,11 @@ func Attach(db *bbolt.DB, dir string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.db = db
 	if err := syncDatabase(db); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
+	s.path = db.Path()
+	s.db.Store(db)
 	err = updateAttached(db, func(tx *bbolt.Tx) error {
 		if tx.Bucket(bucketRoot) != nil {
 			return nil
@@ -106,6 +112,9 @@ func Attach(db *bbolt.DB, dir string, opts ...Option) (*Store, error) {
 // (R7).
 func prepare(dir string, opts []Option) (*Store, error) {
 	o := buildOptions(opts)
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("bolt: open %s: %w", dir, err)
 	}
@@ -118,7 +127,8 @@ func prepare(dir string, opts []Option) (*Store, error) {
 		groups: map[outbox.ID]*txGroup{}, notify: map[int]func(){},
 		room: make(chan struct{}), stop: make(chan struct{}),
 		wakeSync: make(chan struct{}, 1), wakeFlush: make(chan struct{}, 1),
-		wakeQuota: make(chan struct{}, 1),
+		wakeQuota:   make(chan struct{}, 1),
+		wakeCompact: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -132,10 +142,10 @@ func (s *Store) start() error {
 		if err != nil {
 			return err
 		}
-		if version, uuid, err = readFormat(b.meta, s.db.Path()); err != nil {
+		if version, uuid, err = readFormat(b.meta, s.path); err != nil {
 			return err
 		}
-		st, err := readState(b.meta, s.db.Path())
+		st, err := readState(b.meta, s.path)
 		known = st.checkpoint
 		return err
 	})
@@ -149,7 +159,7 @@ func (s *Store) start() error {
 	}
 	if known > 0 && !has {
 		return fmt.Errorf("%w: %s has no log, but the database %s has seen one up to record %d: what was accepted last may be in it",
-			outbox.ErrMismatch, logDir, s.db.Path(), known)
+			outbox.ErrMismatch, logDir, s.path, known)
 	}
 	if version < formatVersion {
 		if err := s.upgrade(); err != nil && !errors.Is(err, outbox.ErrDiskFull) {
@@ -163,6 +173,9 @@ func (s *Store) start() error {
 	if err != nil {
 		return s.translate(err)
 	}
+	if err := s.openReserve(); err != nil {
+		return err
+	}
 	if err := s.recover(context.Background()); err != nil {
 		return err
 	}
@@ -174,6 +187,7 @@ func (s *Store) start() error {
 	if s.opts.limited() {
 		s.background.Go(s.keeper)
 	}
+	s.background.Go(s.compactor)
 	return nil
 }
 
@@ -190,7 +204,7 @@ func (o *options) ensureDatabase(dir, path string) error {
 	if err := o.noLogWithoutDatabase(dir, path); err != nil {
 		return err
 	}
-	db, err := o.openDatabase(tmp)
+	db, _, err := o.openDatabase(tmp)
 	if err != nil {
 		return err
 	}
@@ -239,31 +253,35 @@ func (o *options) hasSegments(logDir string) (bool, error) {
 // openDatabase opens or creates a bbolt file. The freelist is a hash map, so that a
 // large free space after a backlog does not slow each commit down, and is synced,
 // so that opening needs no scan (R33).
-func (o *options) openDatabase(path string) (db *bbolt.DB, err error) {
+func (o *options) openDatabase(path string) (db *bbolt.DB, file *os.File, err error) {
 	if err := guardDatabase(path, o.guard); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() {
-		if errors.Is(err, outbox.ErrCorrupt) && o.opened != nil {
-			_ = letGo(o.opened) // bbolt has panicked and kept it
+		if errors.Is(err, outbox.ErrCorrupt) && file != nil {
+			_ = letGo(file) // bbolt has panicked and kept it
 		}
 	}()
 	defer contain(&err, path, debug.SetPanicOnFault(true))
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMap, OpenFile: o.noting(),
+		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMap,
+		OpenFile: func(name string, flag int, perm os.FileMode) (_ *os.File, err error) {
+			file, err = o.openFile(name, flag, perm)
+			return file, err
+		},
 	})
 	switch {
 	case err == nil:
 		db.AllocSize = growBytes
-		return db, nil
+		return db, file, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%w: %s is in use", outbox.ErrLocked, path)
+		return nil, nil, fmt.Errorf("%w: %s is in use", outbox.ErrLocked, path)
 	case errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("%w: %s: %w", outbox.ErrVersion, path, err)
+		return nil, nil, fmt.Errorf("%w: %s: %w", outbox.ErrVersion, path, err)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum):
-		return nil, fmt.Errorf("%w: %s: %w", outbox.ErrCorrupt, path, err)
+		return nil, nil, fmt.Errorf("%w: %s: %w", outbox.ErrCorrupt, path, err)
 	}
-	return nil, fmt.Errorf("bolt: open %s: %w", path, err)
+	return nil, nil, fmt.Errorf("bolt: open %s: %w", path, err)
 }
 
 // syncDatabase makes durable what can be read in a database. The process before may
@@ -278,15 +296,15 @@ func syncDatabase(db *bbolt.DB) error {
 	return nil
 }
 
-// growBytes is by how much the file grows at a time; bbolt's own 16 MiB are a lot
-// for a small device.
-const growBytes = 1 << 20
+// growBytes is by how much bbolt makes the file grow at a time, where the reserve has
+// not done that before; its own 16 MiB are a lot for a small device.
+const growBytes = 256 << 10
 
 // initialMap spares a growing database the remaps for which it would have to wait
 // until no one reads. It is address space, not memory; 32-bit machines have little
-// of it (R37).
+// of it (R37), and on windows bbolt makes the file as large as the map.
 var initialMap = func() int {
-	if ^uint(0)>>32 == 0 {
+	if ^uint(0)>>32 == 0 || runtime.GOOS == "windows" {
 		return 1 << 20
 	}
 	return 1 << 30

@@ -17,6 +17,8 @@ type options struct {
 	ackSync      time.Duration
 	sync         SyncLevel
 	segmentBytes int64
+	maxDatabase  int64 // 0 = no bound
+	reserveBytes int64 // behind the database's high-water mark, at least
 	softEntries  int
 	hardEntries  int
 	quota        amount // of what waits; zeros are no limit
@@ -28,8 +30,12 @@ type options struct {
 	openFile  func(name string, flag int, perm os.FileMode) (*os.File, error) // of the database
 	logFS     wal.FS
 
-	guard  int      // most pages that Open looks at before bbolt does
-	opened *os.File // the database, by the last openDatabase
+	guard int // most pages that Open looks at before bbolt does
+
+	compactPause time.Duration
+	compactFloor int64
+	compactStep  func(name string) // called between the steps of a compaction
+	closedOnly   bool              // compact as on windows
 }
 
 // Defaults of the options, and bounds that are not options. The overlay's bounds
@@ -63,10 +69,16 @@ func buildOptions(opts []Option) options {
 		hardEntries:  2 * softEntries,
 		wallClock:    time.Now,
 		guard:        guardPages,
+		openFile:     os.OpenFile,
+		maxDatabase:  defaultMaxDatabase,
+		compactPause: compactPause,
+		compactFloor: compactFloor,
+		closedOnly:   !compactsLive,
 	}
 	for _, opt := range opts {
 		opt(&o)
 	}
+	o.reserveBytes = min(max(o.segmentBytes/4, 256<<10), 1<<20)
 	return o
 }
 
@@ -84,7 +96,11 @@ func WithAckSync(d time.Duration) Option {
 }
 
 // WithSegmentBytes sets the size of a file of the log, 4 MiB by default and 64
-// KiB at least. A fresh store takes three of them on disk, a busy one six.
+// KiB at least. A fresh store takes three of them on disk, a busy one six. The
+// database keeps a reserve in proportion, a quarter of this but 256 KiB at least and
+// 1 MiB at most, so that a full disk drains; a fresh one takes twice that. Together
+// that is less than 16 MiB for a fresh store, and less than 1 MiB with segments of
+// 64 KiB.
 func WithSegmentBytes(n int64) Option {
 	return func(o *options) {
 		if n > 0 {

@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -33,7 +32,7 @@ func (s *Store) recover(ctx context.Context) error {
 		if r.b, err = openBuckets(tx); err != nil {
 			return err
 		}
-		if r.state, err = readState(r.b.meta, s.db.Path()); err != nil {
+		if r.state, err = readState(r.b.meta, s.path); err != nil {
 			return err
 		}
 		k, _ := r.b.keys.Cursor().First()
@@ -56,9 +55,7 @@ func (s *Store) recover(ctx context.Context) error {
 		s.opts.logger.Info("outbox: recovered", "store", s.dir, "records", r.records,
 			"waiting", s.base.waiting()+s.since.waiting(), "torn_bytes", s.log.Recovery().TornBytes)
 		switch err := s.flush(ctx); {
-		case errors.Is(err, outbox.ErrDiskFull):
-			// All is in the log, and stays there: what waits can be delivered (P9).
-			s.opts.logger.Warn("outbox: disk full", "store", s.dir, "error", err)
+		case isFull(err): // all is in the log, and stays there: what waits can be delivered (P9)
 		case err != nil:
 			return err
 		}

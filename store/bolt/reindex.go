@@ -29,26 +29,28 @@ const mendAtOnce = 4096
 // only if something was wrong. It is done when a claim has come upon a place without a
 // task, and when a store is opened that is so small that it costs nothing.
 func (s *Store) reindex() (err error) {
-	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
+	defer contain(&err, s.path, debug.SetPanicOnFault(true))
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
-	tx, err := s.begin()
-	if err != nil {
-		return fmt.Errorf("bolt: reindex: %w", err)
-	}
-	defer s.rollback(tx)
-	b, err := openBuckets(tx)
-	if err != nil {
-		return err
-	}
-	x := indexer{w: newWriter(b)}
-	if err := x.run(); err != nil {
-		return fmt.Errorf("bolt: reindex: %w", err)
-	}
-	if x.puts+x.drops > 0 {
-		if err := s.commit(tx); err != nil {
+	var x indexer
+	_, err = s.write(toAdd, func(tx *bbolt.Tx) error {
+		b, err := openBuckets(tx)
+		if err != nil {
 			return err
 		}
+		x = indexer{w: newWriter(b)}
+		if err := x.run(); err != nil {
+			return fmt.Errorf("bolt: reindex: %w", err)
+		}
+		if x.puts+x.drops == 0 {
+			return errLookOnly
+		}
+		return nil
+	})
+	if err != nil && err != errLookOnly {
+		return err
+	}
+	if x.puts+x.drops > 0 {
 		s.opts.logger.Error("outbox: the database's indexes were damaged, and have been made anew", "store", s.dir,
 			"missing", x.puts, "wrong", x.drops)
 	}

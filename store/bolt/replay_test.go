@@ -98,6 +98,7 @@ func contents(t *testing.T, s *bolt.Store) []string {
 		all = append(all, fmt.Sprintf("%+v", task))
 	}
 	st := stats(t, s)
+	st.DatabaseBytes, st.LogBytes = 0, 0
 	st.Syncs, st.SyncedRecords, st.BytesWritten, st.Checkpoints = 0, 0, 0, 0
 	return append(all, fmt.Sprintf("%+v", st))
 }

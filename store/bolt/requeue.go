@@ -50,7 +50,7 @@ func (s *Store) change(ctx context.Context, what string, ids []outbox.ID, decide
 	changed := 0
 	var refused []error
 	for len(ids) > 0 {
-		if err := s.makeRoom(ctx); err != nil {
+		if err := s.makeRoom(ctx); err != nil && !isFull(s.refusal()) { // on a full disk deleting is what brings room (P9)
 			return changed, err
 		}
 		seen, n, no, err := s.changeSome(ctx, ids[:min(len(ids), changeAtOnce)], decide)

@@ -2,7 +2,9 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
@@ -64,10 +66,7 @@ func (s *Store) settle(outcomes []outbox.Outcome) (lost int, err error) {
 		e.phase = settling
 		list = append(list, decided{e, o})
 	}
-	if err := s.recordLocked(list); err != nil {
-		for _, one := range list {
-			one.e.phase = claimed
-		}
+	if err := s.recordMost(list); err != nil {
 		return lost, err
 	}
 	if released || len(list) > 0 {
@@ -94,6 +93,49 @@ func (e *entry) outcome(out *outbox.Outcome, now int64) *op {
 	return nil
 }
 
+// recordMost is recordLocked for settled claims. If there is no room for the record of
+// all, what ends is recorded alone: it needs less and brings some back (P9). What is not
+// recorded stays claimed. mu is held.
+func (s *Store) recordMost(list []decided) error {
+	err := s.recordLocked(list)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, wal.ErrNoSpace) {
+		wake(s.wakeFlush)
+		var ends []decided
+		for _, one := range list {
+			if one.op.ends() {
+				ends = append(ends, one)
+			}
+		}
+		if s.recordLocked(ends) == nil {
+			list = slices.DeleteFunc(list, func(one decided) bool { return one.op.ends() })
+		}
+	}
+	for _, one := range list {
+		one.e.phase = claimed
+	}
+	return err
+}
+
+// ends reports whether nothing is left of the task, which is what makes room.
+func (o *op) ends() bool { return o.kind == opDone || o.kind == opDrop }
+
+// What the log's reserve is for when the disk is full: the record of lighten at the
+// last, before it what ends tasks, before that what does not.
+const lightenBytes = 4 << 10
+
+// leaving is how much of the log's reserve the operations leave to others.
+func (s *Store) leaving(list []decided) int64 {
+	for _, one := range list {
+		if !one.op.ends() {
+			return s.opts.segmentBytes / 2
+		}
+	}
+	return lightenBytes
+}
+
 // recordOf is the one log record of several operations.
 func recordOf(list []decided) []byte {
 	record := make([]byte, 0, 32*len(list))
@@ -107,7 +149,12 @@ func recordOf(list []decided) []byte {
 // for it to become durable. What can be claimed then may be claimed already: the
 // order of the log keeps that right. mu is held; on an error nothing has changed.
 func (s *Store) recordLocked(list []decided) error {
-	return s.recordBy(s.log.Write, list)
+	if s.noRoom == nil {
+		return s.recordBy(s.log.Write, list)
+	}
+	return s.recordBy(func(records ...[]byte) (wal.Position, error) {
+		return s.log.WriteLeaving(s.leaving(list), records...)
+	}, list)
 }
 
 // recordBy is recordLocked with a choice of the way into the log: drops that are made

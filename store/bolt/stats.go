@@ -41,6 +41,7 @@ func (s *Store) Stats(ctx context.Context) (outbox.Stats, error) {
 	st.Syncs, st.SyncedRecords = l.Syncs, l.Records
 	st.BytesWritten = l.Bytes + s.written.Load()
 	st.Checkpoints = s.checkpoints.Load()
+	st.DatabaseBytes, st.LogBytes = uint64(max(0, fileSize(s.path))), uint64(l.HeldBytes)
 	return st, nil
 }
 

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Store is a durable [outbox.Store] in one folder: a write-ahead log in front of
@@ -18,8 +18,9 @@ import (
 type Store struct {
 	dir   string
 	opts  options
-	db    *bbolt.DB
-	owned bool // the store opened db and closes it
+	db    atomic.Pointer[bbolt.DB] // replaced by compaction, with writing held
+	path  string                   // of db
+	owned bool                     // the store opened db and closes it
 	lock  *folderLock
 	log   *wal.Log
 	clock clock
@@ -28,10 +29,19 @@ type Store struct {
 
 	// claiming is held throughout Claim, so that one refill runs at a time, flushing
 	// throughout a checkpoint and whatever else changes which files the log has. Lock
-	// order: claiming, flushing, a bbolt transaction, mu, the log's own.
+	// order: claiming, flushing, writing, a bbolt transaction, mu, the log's own.
 	claiming sync.Mutex
 	flushing sync.Mutex
 	seeking  sync.Mutex // held while Create looks for victims, so that one look serves all; no other but mu is taken under it
+
+	// writing is held throughout every writable transaction that the store begins, so
+	// that nobody commits while the file is looked after: see write and reserve.go.
+	writing  sync.Mutex
+	writers  atomic.Int32 // who holds writing or waits for it
+	file     *os.File     // of an owned database: what bbolt writes to
+	reserved int64        // up to here the file has its blocks (R38)
+	needed   int64        // what the database lacked when it was last found full; guarded by flushing
+	largest  atomic.Int64 // bytes of the largest task that was moved to the database
 
 	// mu guards everything below it. Nothing that waits for a disk is done while
 	// holding it.
@@ -63,6 +73,7 @@ type Store struct {
 	disordered bool          // the database's indexes do not agree with its tasks
 	closing    bool
 	failed     error // set once: ErrPoisoned or ErrClosed, and why
+	noRoom     error // why nothing is accepted for now: ErrDiskFull or ErrFull (P9)
 	notify     map[int]func()
 	notifyNext int
 
@@ -80,6 +91,8 @@ type Store struct {
 	wakeSync   chan struct{} // capacity 1: a settle wants to become durable
 	wakeFlush  chan struct{} // capacity 1: a checkpoint is due
 	wakeQuota  chan struct{} // capacity 1: the keeper of quotas has something to do
+
+	wakeCompact chan struct{} // capacity 1: the database may have become smaller than its file
 }
 
 // change is a record's effect on one entry, waiting for the record to become
@@ -162,12 +175,6 @@ func (s *Store) syncLog(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// isNoSpace reports whether a commit failed for want of room, which leaves the
-// database as it was; anything else leaves open what is on the disk (R31).
-func isNoSpace(err error) bool {
-	return wal.IsFull(err) || errors.Is(err, bolterrors.ErrMaxSizeReached)
 }
 
 // Notify implements [outbox.Notifier].

@@ -83,10 +83,18 @@ func lives(t *testing.T, level bolt.SyncLevel) (disk *waltest.FS, events []happe
 	disk.Inject(func(op waltest.Op) *waltest.Fault {
 		if op.Kind < waltest.ReadDir && commit.TryLock() {
 			defer commit.Unlock()
-			if now := m.database(); !bytes.Equal(db, now) {
+			// Others work meanwhile: what is known to be synced must be so after the operations that count,
+			// and the file must be of one moment.
+			synced, acked, before := s.LogSynced(), int(known.Load()), s.Writing()
+			now := m.database()
+			ops, written := disk.Ops(), s.LogNext()-1
+			if before || s.Writing() || !bytes.Equal(now, m.database()) {
+				return nil
+			}
+			if !bytes.Equal(db, now) {
 				db = now
 			}
-			cuts = append(cuts, moment{op.N, db, int(known.Load()), s.LogSynced(), s.LogNext() - 1})
+			cuts = append(cuts, moment{ops, db, acked, synced, written})
 		}
 		return nil
 	})
@@ -236,11 +244,7 @@ func TestSync_FailedSyncThenPowerCut(t *testing.T) {
 			var db []byte
 			m.s.Freeze(func() { db = m.database() })
 			ops := disk.Ops()
-			if err := m.s.Close(); full {
-				require.ErrorIs(t, err, outbox.ErrDiskFull)
-			} else {
-				require.NoError(t, err)
-			}
+			require.NoError(t, m.s.Close(), "P9: what is accepted is in the log")
 			want := []string{"n000000", "n000001", "n000002"}
 			if full {
 				want = want[:2] // it was never acknowledged, and there was no room to write it again

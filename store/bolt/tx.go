@@ -47,39 +47,17 @@ func (s *Store) Update(ctx context.Context, f func(tx *bbolt.Tx) error) error {
 		return err
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	tx, err := s.begin()
-	if err != nil {
-		return fmt.Errorf("bolt: update: %w", err)
-	}
-	defer s.ended(tx)
-	defer s.rollback(tx) // does nothing after a commit; ends it if f fails or panics
-	if err := f(tx); err != nil {
-		return err
-	}
-	if err := s.sound(); err != nil { // what Create has written into tx may be half of it
-		return err
-	}
-	return s.commit(tx)
-}
-
-// commit commits, and poisons the store if that leaves open what is on the disk
-// (R11).
-func (s *Store) commit(tx *bbolt.Tx) (err error) {
-	path := s.db.Path()
-	defer func(before bool) {
-		debug.SetPanicOnFault(before)
-		if p := recover(); p != nil {
-			err = s.poison(panicked(path, fmt.Sprintf("commit: %v", p)))
+	var tx *bbolt.Tx
+	defer func() {
+		if tx != nil {
+			s.ended(tx)
 		}
-	}(debug.SetPanicOnFault(true))
-	switch err := tx.Commit(); {
-	case err == nil:
-		return nil
-	case isNoSpace(err):
-		return fmt.Errorf("%w: commit to %s: %w", outbox.ErrDiskFull, s.db.Path(), err)
-	default:
-		return s.poison(fmt.Errorf("commit to %s: %w", s.db.Path(), err))
-	}
+	}()
+	_, err = s.write(forApplication, func(begun *bbolt.Tx) error {
+		tx = begun
+		return f(tx)
+	})
+	return err
 }
 
 // txGroup is what one Create put into a transaction. Until the store knows whether
@@ -103,8 +81,8 @@ type txItem struct {
 // createInTx writes tasks into the application's transaction.
 func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) error {
 	tx, ok := some.(*bbolt.Tx)
-	if !ok || tx == nil || tx.DB() != s.db || !tx.Writable() {
-		return fmt.Errorf("%w: it is not an open, writable transaction of %s", outbox.ErrTxUnsupported, s.db.Path())
+	if !ok || tx == nil || tx.DB() != s.db.Load() || !tx.Writable() {
+		return fmt.Errorf("%w: it is not an open, writable transaction of %s", outbox.ErrTxUnsupported, s.path)
 	}
 	s.mu.Lock()
 	b, err := s.lookInTx(tx, entries)
@@ -145,7 +123,7 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 
 // lookInTx finds the buckets, and refuses duplicates. mu is held.
 func (s *Store) lookInTx(tx *bbolt.Tx, entries []*entry) (b buckets, err error) {
-	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
+	defer contain(&err, s.path, debug.SetPanicOnFault(true))
 	if b, err = openBuckets(tx); err != nil {
 		return b, err
 	}
@@ -159,7 +137,7 @@ func (s *Store) lookInTx(tx *bbolt.Tx, entries []*entry) (b buckets, err error) 
 // writeInTx writes the tasks. If bbolt panics, the transaction has half of them and
 // must not be committed: the store ends, and with it [Store.Update].
 func (s *Store) writeInTx(b buckets, entries []*entry, last outbox.ID, seen moment) (outdated []place, err error) {
-	path, whole := s.db.Path(), false
+	path, whole := s.path, false
 	defer func() {
 		if !whole {
 			err = s.poison(err)

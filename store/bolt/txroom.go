@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"errors"
 	"runtime/debug"
 
 	"go.etcd.io/bbolt"
@@ -61,15 +62,18 @@ func (s *Store) sweep() {
 		return
 	}
 	var err error
-	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true)) // whoever needs the page that is damaged will say so
-	tx, err := s.begin()
-	if err != nil {
-		return // closed by its owner
-	}
-	defer s.rollback(tx)
-	if b, err := openBuckets(tx); err == nil {
+	defer contain(&err, s.path, debug.SetPanicOnFault(true)) // whoever needs the page that is damaged will say so
+	_, err = s.write(toAdd, func(tx *bbolt.Tx) error {       // an error is that of a database that its owner has closed
+		b, err := openBuckets(tx)
+		if err != nil {
+			return err
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.reconcile(tx, b)
-	}
+		return errLookOnly
+	})
 }
+
+// errLookOnly ends a write transaction that was begun to see what is committed.
+var errLookOnly = errors.New("nothing to commit")

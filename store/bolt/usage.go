@@ -108,7 +108,7 @@ func (s *Store) sureOf(c *change) {
 // takeStock finds out what there is, at the end of recovery: what the database
 // counts, and what the log says beyond that.
 func (s *Store) takeStock(b buckets) error {
-	use, known, err := readUsage(b.meta, s.db.Path())
+	use, known, err := readUsage(b.meta, s.path)
 	if err == nil && !known { // there was no room to write it: see upgrade
 		use, err = recount(b)
 	}

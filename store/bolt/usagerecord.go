@@ -123,20 +123,18 @@ func costOfValue(raw []byte) int64 {
 // upgrade brings a database of version 1 to the present one, in one transaction. If
 // the disk has no room for it, the next checkpoint does it.
 func (s *Store) upgrade() (err error) {
-	defer contain(&err, s.db.Path(), debug.SetPanicOnFault(true))
-	tx, err := s.begin()
-	if err != nil {
-		return fmt.Errorf("bolt: upgrade: %w", err)
-	}
-	defer s.rollback(tx)
-	b, err := openBuckets(tx)
-	if err != nil {
-		return err
-	}
-	if err := newWriter(b).account(s.db.Path()); err != nil {
-		return fmt.Errorf("bolt: upgrade: %w", err)
-	}
-	return s.commit(tx)
+	defer contain(&err, s.path, debug.SetPanicOnFault(true))
+	_, err = s.write(toAdd, func(tx *bbolt.Tx) error {
+		b, err := openBuckets(tx)
+		if err != nil {
+			return err
+		}
+		if err := newWriter(b).account(s.path); err != nil {
+			return fmt.Errorf("bolt: upgrade: %w", err)
+		}
+		return nil
+	})
+	return err
 }
 
 // stock is the usage three times over, all of one moment; see recountUsage.
@@ -161,7 +159,7 @@ func (s *Store) recountUsage() (st stock, err error) {
 			return err
 		}
 		var known bool
-		if st.recorded, known, err = readUsage(b.meta, s.db.Path()); !known {
+		if st.recorded, known, err = readUsage(b.meta, s.path); !known {
 			st.recorded = st.recounted
 		}
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
 )
 
 // item is a copy of an entry's durable part, for a transaction that is written
@@ -21,6 +22,7 @@ type item struct {
 	homeWhen  int64
 	rewritten bool
 	dirty     bool
+	dirtyAt   wal.Position
 	damaged   home
 	unsure    bool
 	holder    bool // of its Unique or LatestOnly key, as memory knows
@@ -29,7 +31,7 @@ type item struct {
 func (e *entry) snapshot() item {
 	return item{
 		e: e, changes: e.changes, header: e.header, raw: e.raw, sched: e.sched, state: e.state, gone: e.gone,
-		reason: e.reason, home: e.home, homeWhen: e.homeWhen, rewritten: e.rewritten, dirty: e.dirtyAt != 0,
+		reason: e.reason, home: e.home, homeWhen: e.homeWhen, rewritten: e.rewritten, dirty: e.dirtyAt != 0, dirtyAt: e.dirtyAt,
 		damaged: e.damaged, unsure: e.unsure,
 	}
 }

@@ -159,6 +159,7 @@ func (c *trial) stats() outbox.Stats {
 	// These tell of the disk, not of tasks.
 	st.Syncs, st.SyncedRecords, st.BytesWritten, st.Checkpoints = 0, 0, 0, 0
 	st.SyncLevel = ""
+	st.DatabaseBytes, st.LogBytes = 0, 0
 	st.OldestPending = st.OldestPending.Round(0).UTC() // so that == compares the time alone
 	return st
 }

@@ -1,0 +1,83 @@
+package bolt
+
+import (
+	"context"
+
+	"github.com/goutbox/goutbox/wal"
+	"go.etcd.io/bbolt"
+)
+
+// advance recycles the log up to the oldest record that it alone has, after a
+// checkpoint that found no room for all. Where the log has no room for the record
+// with which lighten does that, and in recovery, which writes no record, the database
+// takes over a log position in the middle of what was going on. That needs no more
+// than the reserve (P9). flushing is held.
+func (s *Store) advance(ctx context.Context) error {
+	s.mu.Lock()
+	live, pos, applied, ledger := s.live, s.applied, s.applied, s.since
+	if o := s.overlay.oldest; o != nil {
+		pos = o.dirtyAt - 1
+	}
+	known, lastID, seen := s.checkpoint, s.ids.last, s.moment()
+	s.mu.Unlock()
+	if live {
+		if err := s.lightenLocked(ctx); !isFull(err) {
+			return err
+		}
+	}
+	if pos <= known {
+		return nil
+	}
+	if err := s.secureLog(ctx, pos); err != nil { // or the log could end before the checkpoint
+		return err
+	}
+	after, err := s.sumOf(pos, applied)
+	if err != nil {
+		return err
+	}
+	ledger.add(after, -1)
+	if _, err := s.write(toRemove, func(tx *bbolt.Tx) error {
+		b, err := openBuckets(tx)
+		if err != nil {
+			return err
+		}
+		return changeState(b.meta, s.path, func(st *state) {
+			st.ledger.add(ledger, 1)
+			st.checkpoint = pos
+			st.seen.see(seen)
+			if lastID.Compare(st.lastID) > 0 {
+				st.lastID = lastID
+			}
+		})
+	}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.generation++
+	s.base.add(ledger, 1)
+	s.since.add(ledger, -1)
+	s.checkpoint = pos
+	s.mu.Unlock()
+	return s.trim(pos + 1)
+}
+
+// sumOf is what the log's records behind from, up to and with to, did to the ledger.
+func (s *Store) sumOf(from, to wal.Position) (sum ledger, err error) {
+	for rec, err := range s.log.Replay(from + 1) {
+		if err != nil {
+			return sum, s.translate(err)
+		}
+		if rec.Position > to {
+			break
+		}
+		if err := decodeOps(rec.Data, func(o op) error {
+			if o.kind != opBase {
+				sum.add(o.effect(), 1)
+			}
+			return nil
+		}); err != nil {
+			return sum, err
+		}
+	}
+	return sum, nil
+}
