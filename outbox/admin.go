@@ -19,7 +19,8 @@ func (o *Outbox) Tasks(ctx context.Context, f Filter) iter.Seq2[Task, error] {
 // Requeue makes dead letters wait again, due at once, with no attempt spent and
 // their history kept. It is durable on return, and says how many. IDs that are not
 // those of dead letters are passed over and reported as [ErrNotFound], those whose
-// Unique or LatestOnly key has been taken meanwhile as [ErrDuplicate].
+// Unique or LatestOnly key has been taken meanwhile as [ErrDuplicate], those whose
+// stored bytes are damaged as [ErrCorrupt].
 func (o *Outbox) Requeue(ctx context.Context, ids ...ID) (int, error) {
 	defer o.nudge()
 	return o.store.Requeue(ctx, ids...)

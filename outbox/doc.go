@@ -24,7 +24,8 @@
 // # Guarantees
 //
 // When Enqueue returns nil the reading is on the disk, and it survives a power cut
-// (P1). It is published until the publisher returns nil, or ends as a dead letter
+// (P1), unless the store was opened with another sync level. It is published until
+// the publisher returns nil, or ends as a dead letter
 // that can be listed, requeued and deleted (P2): see [Outbox.Tasks],
 // [Outbox.Requeue]. No reading is lost on the way, and the counters of
 // [Outbox.Stats] prove it (P5).

@@ -70,7 +70,7 @@ type Store interface {
 	// their history kept; durable on return. A requeued task no longer expires. It
 	// returns how many. IDs of tasks that are not dead are passed over and reported
 	// as ErrNotFound; those whose Unique or LatestOnly key another task holds by now
-	// stay dead and are reported as ErrDuplicate.
+	// stay dead and are reported as ErrDuplicate, damaged ones as ErrCorrupt.
 	Requeue(ctx context.Context, ids ...ID) (int, error)
 
 	// Delete drops waiting and dead tasks; durable on return. It returns how many.

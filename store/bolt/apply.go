@@ -203,6 +203,7 @@ func (s *Store) onFailed(from wal.Position, _ error) {
 	s.inbox = s.inbox[:first]
 	s.grantLocked()
 	s.announceLocked()
+	wake(s.wakeFlush) // it may be full for want of a segment larger than others, which only the flusher finds out again
 }
 
 // undo takes back what queueing a record has done, newest first.

@@ -335,7 +335,7 @@ func (s *Store) makeRoom(ctx context.Context) error {
 			stuck = false
 			timer.Reset(roomWait)
 		case <-ctx.Done():
-			return fmt.Errorf("bolt: create: %w", ctx.Err())
+			return fmt.Errorf("bolt: wait for room in memory: %w", ctx.Err())
 		case <-timer.C:
 			if s.relieving.Load() { // the disk may be slow
 				stuck = false

@@ -75,7 +75,7 @@ func inDatabase(t *testing.T, list ...outbox.Task) (dir string, made map[string]
 	t.Helper()
 	dir, made = t.TempDir(), map[string]outbox.Task{}
 	s := open(t, dir)
-	for _, task := range create(t, s, list...) {
+	for _, task := range create(t, s, slices.Clone(list)...) { // the caller may use it for others
 		made[task.Name] = task
 	}
 	require.NoError(t, s.Close())

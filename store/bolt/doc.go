@@ -18,6 +18,7 @@
 // A folder looks like this:
 //
 //	outbox.db          the database; its buckets are listed in database.go
+//	outbox.db.tmp      its smaller copy, while it is compacted; removed when found
 //	wal/000….wal       the log; its format is in package wal, its records in op.go
 //	LOCK               held while the store is open (R7)
 //
@@ -34,14 +35,14 @@
 //	    log from there gives the same state once or twice (R29, R30).
 //	I6  The ledger changes with log records only, and by what the record says,
 //	    whatever is left of the task that it is about (P5). See change.effect.
+//	I7  The database's usage record is the sum over its tasks and dead buckets, and
+//	    Store.use is that, changed by what the entries in memory have moved (P8).
 //
-// A record changes the overlay when it is durable, never before, in the order of
+// A record changes the overlay when it is durable (at the lower levels of WithSync, when
+// it is written; see secureLog), never before, in the order of
 // the log, in one function for the running store and for recovery: apply. What a
 // store only knows for this moment, claims and releases, is not written at all, so
 // an outage writes nothing (P6).
-//
-//	I7  The database's usage record is the sum over its tasks and dead buckets, and
-//	    Store.use is that, changed by what the entries in memory have moved (P8).
 //
 // # Quotas
 //
@@ -56,13 +57,32 @@
 // A checkpoint is due when the overlay has 16,384 tasks or 8 MiB, when the log has
 // three full segments, when nothing has happened for a minute, and at Close. It
 // writes what is dirty, sorted, at most 8,192 tasks or 4 MiB in a transaction, and
-// stores the log position in the last one (R29, R31). If nothing in the older part
+// stores the log position in the last one (R29, R31); where there was no room for all,
+// advance takes the position of the oldest record that only the log has. If nothing in the older part
 // of the log is needed any more, because it was all delivered, the log is recycled
 // without a checkpoint: a baseline record carries the ledger over.
 //
 // Accepting never waits for the database's writer lock. While an application holds
 // it, the overlay grows to twice its bound; then Create fails with
 // [outbox.ErrFull] after a second.
+//
+// # Goroutines
+//
+// start, for Open and Attach, begins them, each ends with Close through stop, and Close
+// waits for them: the syncer (what was settled, and Interval), the flusher
+// (checkpoints, room in log and database, indexes), the keeper where there is a quota,
+// the compactor where the database is the store's own.
+//
+// # When something is wrong
+//
+// A full disk: reserve.go keeps room ready, pace.go goes in smaller steps. A database
+// larger than it must be: compact.go. Room is a word for three things: that in memory
+// (makeRoom), in the quota (room.go), and on the disk (reserve.go).
+//
+// A damaged page: guard.go looks before bbolt does, contain.go turns its panics into
+// errors. A damaged value: damaged.go sets its task apart; a damaged index: reindex.go
+// makes it anew from the tasks. verify.go reads a closed store, audit.go recounts one at
+// work.
 //
 // # Time
 //

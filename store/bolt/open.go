@@ -27,16 +27,19 @@ const (
 )
 
 // Open opens the store in the folder dir, and creates folder and store if they are
-// missing. The store owns outbox.db, wal/ and LOCK in it, and nobody else may
-// touch them while it is open.
+// missing. The store owns outbox.db, outbox.db.tmp, wal/ and LOCK in it, and nobody
+// else may touch them while it is open.
 //
 // After a crash, Open replays the log: every event that was accepted is there, and
 // whatever was in flight waits again (P1). That costs what the log holds, not what
-// waits.
+// waits. Two things cost more: the first opening of a store of format 1 counts all its
+// tasks, and a database of 1 MiB or less has its indexes checked.
 //
-// Errors: [outbox.ErrLocked] when somebody has the store open, [outbox.ErrCorrupt],
+// Errors: [outbox.ErrLocked] when somebody has the store open, [outbox.ErrInvalid] when
+// dir is a file or an option is impossible here, [outbox.ErrCorrupt],
 // [outbox.ErrMismatch] and [outbox.ErrVersion] with nothing changed in the files
-// that are named, and those of the file system.
+// that are named, and those of the file system. [Verify] says more about a damaged
+// store.
 func Open(dir string, opts ...Option) (*Store, error) {
 	s, err := prepare(dir, opts)
 	if err != nil {
@@ -162,7 +165,7 @@ func (s *Store) start() error {
 			outbox.ErrMismatch, logDir, s.path, known)
 	}
 	if version < formatVersion {
-		if err := s.upgrade(); err != nil && !errors.Is(err, outbox.ErrDiskFull) {
+		if err := s.upgrade(); err != nil && !isFull(err) {
 			return err
 		}
 	}

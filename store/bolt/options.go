@@ -8,8 +8,8 @@ import (
 	"github.com/goutbox/goutbox/wal"
 )
 
-// Option sets one property of a store that is opened. Zero and negative values
-// fall back to the default.
+// Option sets one property of a store that is opened. A zero value, or one that makes
+// no sense, falls back to the default.
 type Option func(*options)
 
 type options struct {
@@ -110,7 +110,10 @@ func WithSegmentBytes(n int64) Option {
 }
 
 // WithLogger sets where the store reports what it found and mended when it was
-// opened, and why it failed. The default is slog.Default().
+// opened, what quotas have dropped, that the disk is full or has room again, that the
+// database has become smaller, and why the store failed. Some lines are written with
+// the store's lock held: the handler must not call the store. The default is
+// slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) {
 		if l != nil {

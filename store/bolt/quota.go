@@ -132,7 +132,7 @@ func (f *fullError) Error() string {
 	if f.lacks.tasks > 0 {
 		text += fmt.Sprintf(": %d of %d events are there, and %d more are asked for", f.used.tasks, f.quota.tasks, f.asked.tasks)
 	}
-	return text
+	return text + ": have events delivered, delete some, or raise the quota"
 }
 
 func (f *fullError) Unwrap() error { return outbox.ErrFull }

@@ -49,7 +49,7 @@ func TestQuota_Text(t *testing.T) {
 	create(t, s, tasks(0, 2)...)
 	err := s.Create(t.Context(), tasks(2, 2))
 	require.ErrorIs(t, err, outbox.ErrFull)
-	require.EqualError(t, err, "outbox: full: 2 of 3 events are there, and 2 more are asked for")
+	require.EqualError(t, err, "outbox: full: 2 of 3 events are there, and 2 more are asked for: have events delivered, delete some, or raise the quota")
 	require.Len(t, names(t, s), 2, "all or none")
 
 	large := tasks(2, 1)
@@ -57,7 +57,7 @@ func TestQuota_Text(t *testing.T) {
 	err = s.Create(t.Context(), large)
 	require.ErrorIs(t, err, outbox.ErrFull)
 	require.ErrorContains(t, err, "of 1048576 bytes are used, and ")
-	require.NotContains(t, err.Error(), "events")
+	require.NotContains(t, err.Error(), "events are there")
 
 	for _, policy := range []bolt.Overflow{bolt.Reject, bolt.Block, bolt.DropOldest} {
 		s := open(t, t.TempDir(), bolt.WithMaxTasks(3), bolt.WithMaxBytes(1), bolt.WithOverflow(policy))

@@ -14,8 +14,8 @@ type Recovery struct {
 	TornOffset int64
 }
 
-// Recovery returns what opening the store found: nothing after a clean close. What
-// was cut off has also been logged.
+// Recovery returns what opening the store found: nothing after a clean close, unless
+// the disk was full then. What was cut off has also been logged.
 func (s *Store) Recovery() Recovery {
 	found := s.log.Recovery()
 	return Recovery{

@@ -3,7 +3,6 @@ package bolt
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -82,7 +81,7 @@ func (s *Store) reindexSmall() error {
 	if err == nil && small {
 		err = s.reindex()
 	}
-	if errors.Is(err, outbox.ErrDiskFull) { // what is listed can be delivered (P9)
+	if isFull(err) { // what is listed can be delivered (P9)
 		s.opts.logger.Warn("outbox: disk full", "store", s.dir, "error", err)
 		return nil
 	}

@@ -32,7 +32,7 @@ type Store struct {
 	// order: claiming, flushing, writing, a bbolt transaction, mu, the log's own.
 	claiming sync.Mutex
 	flushing sync.Mutex
-	seeking  sync.Mutex // held while Create looks for victims, so that one look serves all; no other but mu is taken under it
+	seeking  sync.Mutex // held while Create looks for victims, so that one look serves all; a read transaction, mu and the log's own come under it, claiming, flushing and writing never
 
 	// writing is held throughout every writable transaction that the store begins, so
 	// that nobody commits while the file is looked after: see write and reserve.go.
@@ -43,8 +43,8 @@ type Store struct {
 	needed   int64        // what the database lacked when it was last found full; guarded by flushing
 	largest  atomic.Int64 // bytes of the largest task that was moved to the database
 
-	// mu guards everything below it. Nothing that waits for a disk is done while
-	// holding it.
+	// mu guards everything below it down to notifyNext. Nothing that waits for a disk is
+	// done while holding it, but for lines of the log.
 	mu         sync.Mutex
 	overlay    overlay
 	ids        *ids
@@ -89,7 +89,7 @@ type Store struct {
 	background sync.WaitGroup
 	stop       chan struct{} // closed by Close; ends the background goroutines
 	wakeSync   chan struct{} // capacity 1: a settle wants to become durable
-	wakeFlush  chan struct{} // capacity 1: a checkpoint is due
+	wakeFlush  chan struct{} // capacity 1: there is work for the flusher: room, a checkpoint, reindex, sweep
 	wakeQuota  chan struct{} // capacity 1: the keeper of quotas has something to do
 
 	wakeCompact chan struct{} // capacity 1: the database may have become smaller than its file

@@ -84,8 +84,8 @@ func (r *Report) add(f Finding) {
 	r.Findings = append(r.Findings, f)
 }
 
-// Verify checks all files of the store in the folder dir, and changes none. The
-// store must not be open, or the error is [outbox.ErrLocked]. It checks
+// Verify checks all files of the store in the folder dir, and changes none; it makes
+// LOCK if that is missing, so the folder must be writable. The store must not be open, or the error is [outbox.ErrLocked]. It checks
 //
 //   - the structure of the database, page by page, used and free, apart from bbolt,
 //   - the checksum of every value, and of every record of the log,

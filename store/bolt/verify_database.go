@@ -25,6 +25,8 @@ func (v *verifier) structure(f *os.File) error {
 		var e *pageError
 		if errors.As(err, &e) {
 			v.found(Finding{File: databaseName, Offset: e.offset, Note: true, Err: errors.New(e.what)})
+		} else if err != nil {
+			v.page(err)
 		}
 	}
 	v.buckets = map[string]bucketRef{}
