@@ -157,3 +157,27 @@ func FuzzDead(f *testing.F) {
 		require.NoError(t, err, "a damaged one can be listed, too")
 	})
 }
+
+// Whatever a value says: it is intact, or it can be listed as damaged, and costs the same
+// wherever it is then.
+func FuzzDamaged(f *testing.F) {
+	f.Add(append([]byte{byte(homeTasks)}, sampleRaw()...))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if len(value) == 0 {
+			return
+		}
+		from, v := homeTasks, value[1:]
+		if value[0] == byte(homeDead) {
+			from = homeDead
+		}
+		id := outbox.ID{1, 2, 3}
+		task := damagedTask(id, from, v)
+		require.Equal(t, id, task.ID)
+		require.Equal(t, outbox.Dead, task.State)
+		require.NotEmpty(t, task.Name)
+		l := loadDamaged(id, append([]byte{byte(from)}, v...))
+		require.Equal(t, from, l.from)
+		require.Equal(t, string(v), string(l.raw))
+		require.Equal(t, costOfDamaged(from, v), l.header.cost)
+	})
+}
