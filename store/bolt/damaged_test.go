@@ -414,6 +414,35 @@ func TestDamaged_Replay(t *testing.T) {
 	}
 }
 
+// A dead letter that was requeued before its value was damaged waits by the ledger, and
+// its bytes go back as they are: a new checksum would make them look intact.
+func TestDamaged_ReplayRequeue(t *testing.T) {
+	dir, made := inDatabase(t, keyed("victim", "k"), keyed("next", "k"))
+	s := open(t, dir)
+	settle(t, s, outbox.Bury, 0, claim(t, s, 1)...)
+	require.NoError(t, s.Close())
+	s = open(t, dir)
+	id := made["victim"].ID
+	n, err := s.Requeue(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	crashed := t.TempDir()
+	s.Freeze(func() { copyDir(t, dir, crashed) })
+	for _, how := range damages {
+		again := t.TempDir()
+		copyDir(t, crashed, again)
+		spoil(t, again, "dead", id[:], how)
+		s := open(t, again)
+		require.Equal(t, []string{"next"}, drainNames(t, s))
+		damagedNow(t, s, id)
+		st := stats(t, s)
+		require.EqualValues(t, 1, st.Dead)
+		require.EqualValues(t, 1, st.Requeued)
+		require.NoError(t, s.Flush())
+		usageIsRight(t, s)
+	}
+}
+
 // An index has no checksum, but follows from the tasks: whatever is wrong in it is made
 // anew (P11).
 func TestReindex(t *testing.T) {

@@ -157,9 +157,6 @@ func (r *refillResult) scanLanes(b buckets) {
 				break
 			}
 			if l := r.load(b, id); l != nil {
-				if l.bad != nil { // its value need not say so
-					l.header.key = q.key
-				}
 				q.found = append(q.found, l)
 			}
 		}
