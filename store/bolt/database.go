@@ -40,6 +40,8 @@ var (
 	keyState  = []byte("state")
 	keyWall   = []byte("wall")
 	keyUsage  = []byte("usage")
+
+	keySalvaged = []byte("salvaged") // of a store that Salvage has put together
 )
 
 // getter is the meta bucket for those who read it.
@@ -103,13 +105,12 @@ func putFormat(meta *bbolt.Bucket, uuid [16]byte) error {
 // readFormat returns the database's version and the store's UUID, or refuses a store
 // that this program does not understand (R46).
 func readFormat(meta getter, path string) (version uint32, uuid [16]byte, err error) {
-	v := meta.Get(keyFormat)
-	if len(v) >= 4 {
+	v, err := checkCRC(nil, meta.Get(keyFormat)) // in the same place in every version, or damage would pass for one
+	if err == nil && len(v) >= 4 {
 		if version = binary.LittleEndian.Uint32(v); version > formatVersion {
 			return version, uuid, fmt.Errorf("%w: %s has version %d, this program knows %d", outbox.ErrVersion, path, version, formatVersion)
 		}
 	}
-	v, err = checkCRC(nil, v)
 	if err != nil || len(v) != 4+16 || version == 0 {
 		return version, uuid, fmt.Errorf("%w: %s: store format record", outbox.ErrCorrupt, path)
 	}
@@ -167,6 +168,25 @@ func readWall(meta getter, path string) (m moment, err error) {
 	}
 	r := reader{b: v}
 	return moment{clock: r.int64(), wall: r.int64()}, nil
+}
+
+// putSalvaged notes that Salvage has seen to the sums up to this record of the log: until
+// there baselines of other checkpoints say nothing, and a record may be about a task that
+// is lost.
+func putSalvaged(meta *bbolt.Bucket, pos wal.Position) error {
+	return meta.Put(keySalvaged, withCRC(keySalvaged, binary.LittleEndian.AppendUint64(nil, uint64(pos))))
+}
+
+func readSalvaged(meta getter, path string) (wal.Position, error) {
+	v := meta.Get(keySalvaged)
+	if v == nil {
+		return 0, nil
+	}
+	v, err := checkCRC(keySalvaged, v)
+	if err != nil || len(v) != 8 {
+		return 0, fmt.Errorf("%w: %s: record of what was salvaged", outbox.ErrCorrupt, path)
+	}
+	return wal.Position(binary.LittleEndian.Uint64(v)), nil
 }
 
 // changeState applies f to the state record.

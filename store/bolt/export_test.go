@@ -164,3 +164,8 @@ func (s *Store) Reserve() (room, wanted int64) {
 
 // LogFirst is the first record that the log still has.
 func (s *Store) LogFirst() uint64 { return uint64(s.log.First()) }
+
+// WithStage has Salvage call f between its steps.
+func WithStage(f func(stage string) error) Option {
+	return func(o *options) { o.stage = f }
+}

@@ -29,6 +29,7 @@ type options struct {
 	wallClock func() time.Time
 	openFile  func(name string, flag int, perm os.FileMode) (*os.File, error) // of the database
 	logFS     wal.FS
+	stage     func(string) error // called by Salvage between its steps
 
 	guard int // most pages that Open looks at before bbolt does
 

@@ -29,8 +29,9 @@ type pageWalk struct {
 
 // bucketRef is where a bucket is: its root page, or for a small one the node itself.
 type bucketRef struct {
-	root   uint64
-	inline *node
+	root     uint64
+	sequence uint64
+	inline   *node
 }
 
 func (p *pages) newWalk() *pageWalk { return &pageWalk{p: p, seen: newBitmap(p.high)} }
@@ -149,6 +150,7 @@ func (n *node) bucket(i int) (b bucketRef, err error) {
 	if len(v) < bucketHeader {
 		return b, n.wrong(at, "bucket %q of %d bytes", k, len(v))
 	}
+	b.sequence = native.Uint64(v[8:])
 	if b.root = native.Uint64(v); b.root != 0 {
 		if len(v) != bucketHeader {
 			return b, n.wrong(at, "bucket %q of %d bytes", k, len(v))

@@ -19,7 +19,8 @@ type recovery struct {
 	seen     moment // the last in the log
 	lastID   outbox.ID
 	records  int
-	baseline bool // a baseline of this checkpoint was met
+	baseline bool         // a baseline of this checkpoint was met
+	salvaged wal.Position // baselines up to here say nothing
 }
 
 // recover replays the log onto the database and moves the result there at once:
@@ -33,6 +34,9 @@ func (s *Store) recover(ctx context.Context) error {
 			return err
 		}
 		if r.state, err = readState(r.b.meta, s.path); err != nil {
+			return err
+		}
+		if r.salvaged, err = readSalvaged(r.b.meta, s.path); err != nil {
 			return err
 		}
 		k, _ := r.b.keys.Cursor().First()
@@ -147,6 +151,9 @@ func (r *recovery) apply(pos wal.Position, o *op) error {
 // checkpoint has nothing to say: all that it sums up is in the database.
 func (r *recovery) base(pos wal.Position, o *op) error {
 	s := r.s
+	if pos <= r.salvaged && o.base.checkpoint != r.state.checkpoint {
+		return nil
+	}
 	if o.base.checkpoint > r.state.checkpoint {
 		return fmt.Errorf("%w: store %s: log record %d follows the checkpoint at %d, but the database knows only record %d: it was replaced by an older copy",
 			outbox.ErrMismatch, s.dir, pos, o.base.checkpoint, r.state.checkpoint)

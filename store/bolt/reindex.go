@@ -105,7 +105,12 @@ func (x *indexer) run() error {
 	if err := x.each(b.tasks, func(k, v []byte) error { return x.missing(k, v) }); err != nil {
 		return err
 	}
-	return x.heads()
+	for from := []byte(nil); ; {
+		next, err := x.headsFrom(from, mendAtOnce)
+		if from = next; err != nil || from == nil {
+			return err
+		}
+	}
 }
 
 // drop takes out of an index what is wrong in it.
@@ -225,28 +230,28 @@ func (x *indexer) missing(k, v []byte) error {
 	return b.due.Put(at.key(), nil)
 }
 
-// heads sees to it that the head of every key is listed.
-func (x *indexer) heads() error {
-	var before []byte
-	return x.each(x.w.b.keys, func(k, _ []byte) error {
+// headsFrom sees to it that the head of each key is listed, for so many keys from a place
+// in the keys bucket on. It returns where to go on.
+func (x *indexer) headsFrom(from []byte, most int) (next []byte, err error) {
+	c := x.w.b.keys.Cursor()
+	for k, _ := c.Seek(from); k != nil; most-- {
+		if most == 0 {
+			return bytes.Clone(k), nil
+		}
 		key, id, _ := keyAndID(k)
-		prefix := k[:2+len(key)]
-		if bytes.Equal(prefix, before) {
-			return nil
+		if l := load(x.w.b, id); l != nil {
+			at := place{firstLook(l.sched.due, l.header.expires), id}
+			if l.bad != nil {
+				at.when = 0 // to be met soon: see damaged.go
+			}
+			if !has(x.w.b.due, at.key()) {
+				x.puts++
+				if err := x.w.b.due.Put(at.key(), nil); err != nil {
+					return nil, err
+				}
+			}
 		}
-		l := load(x.w.b, id)
-		if l == nil {
-			return nil
-		}
-		before = append(before[:0], prefix...)
-		at := place{firstLook(l.sched.due, l.header.expires), id}
-		if l.bad != nil {
-			at.when = 0
-		}
-		if has(x.w.b.due, at.key()) {
-			return nil
-		}
-		x.puts++
-		return x.w.b.due.Put(at.key(), nil)
-	})
+		k, _ = c.Seek(keyPlace(string(key), maxID)) // the next key; no ID is the highest
+	}
+	return nil, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/goutbox/goutbox/outbox"
+	"github.com/goutbox/goutbox/wal"
 )
 
 // Finding is one thing that is not as it should be in the files of a store.
@@ -104,53 +105,81 @@ func (r *Report) add(f Finding) {
 // All options may be given; they make no difference.
 func Verify(dir string, opts ...Option) (r Report, err error) {
 	o := buildOptions(opts)
-	path, logDir := filepath.Join(dir, databaseName), filepath.Join(dir, logName)
-	_, err = os.Stat(path)
-	hasDatabase := err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return r, fmt.Errorf("bolt: verify: %w", err)
-	}
-	hasLog, err := o.hasSegments(logDir)
+	lock, err := takeStoreLock(&o, dir)
 	if err != nil {
 		return r, fmt.Errorf("bolt: verify: %w", err)
-	}
-	if !hasDatabase && !hasLog {
-		return r, fmt.Errorf("bolt: verify %s: no store: %w", dir, fs.ErrNotExist)
-	}
-	lock, err := takeLock(dir)
-	if err != nil {
-		return r, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	v, err := o.verify(dir)
+	if err != nil {
+		return r, fmt.Errorf("bolt: verify: %w", err)
+	}
+	v.close()
+	return *v.Report, v.failed
+}
 
-	v := verifier{Report: &r, tail: tail{tasks: map[outbox.ID]tailTask{}}}
-	if hasDatabase {
-		f, err := os.Open(path)
+// takeStoreLock takes the lock of a folder that has a store in it.
+func takeStoreLock(o *options, dir string) (*os.File, error) {
+	_, err := os.Stat(filepath.Join(dir, databaseName))
+	if errors.Is(err, fs.ErrNotExist) {
+		var has bool
+		if has, err = o.hasSegments(filepath.Join(dir, logName)); err == nil && !has {
+			err = fmt.Errorf("%s: no store: %w", dir, fs.ErrNotExist)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return takeLock(dir)
+}
+
+// verify is Verify for whoever holds the lock. The database's file is left open.
+func (o *options) verify(dir string) (v *verifier, err error) {
+	path, logDir := filepath.Join(dir, databaseName), filepath.Join(dir, logName)
+	hasLog, err := o.hasSegments(logDir)
+	if err != nil {
+		return nil, err
+	}
+	v = &verifier{Report: &Report{}, tail: tail{tasks: map[outbox.ID]tailTask{}}}
+	defer func() {
 		if err != nil {
-			return r, fmt.Errorf("bolt: verify: %w", err)
+			v.close()
 		}
-		defer f.Close()
-		if busy, _ := tryLock(f); busy {
-			return r, fmt.Errorf("%w: %s is in use", outbox.ErrLocked, path)
+	}()
+	v.file, err = os.Open(path)
+	switch {
+	case err == nil:
+		if busy, _ := tryLock(v.file); busy {
+			return v, fmt.Errorf("%w: %s is in use", outbox.ErrLocked, path)
 		}
-		if err := v.structure(f); err != nil {
-			return r, fmt.Errorf("bolt: verify: %w", err)
+		if err := v.structure(v.file); err != nil {
+			return v, err
 		}
-	} else {
+	case !errors.Is(err, fs.ErrNotExist):
+		return v, err
+	default:
+		v.file = nil
 		v.found(Finding{File: databaseName, Err: fmt.Errorf("%w: there is a log, but the database is missing", outbox.ErrMismatch)})
 	}
-	if err := v.log(o, logDir, hasLog); err != nil {
-		return r, fmt.Errorf("bolt: verify: %w", err)
+	if err := v.log(*o, logDir, hasLog); err != nil {
+		return v, err
 	}
 	if v.known {
 		v.content()
 	}
-	return r, v.failed
+	return v, nil
+}
+
+func (v *verifier) close() {
+	if v != nil && v.file != nil {
+		_ = v.file.Close() // which was only read
+	}
 }
 
 // verifier is one Verify under way.
 type verifier struct {
 	*Report
+	file    *os.File // of the database; nil if there is none
 	p       *pages
 	buckets map[string]bucketRef
 	failed  error // of reading the file
@@ -163,6 +192,8 @@ type verifier struct {
 	counted usage
 	hasUse  bool
 	tail    tail
+
+	salvaged wal.Position // see Salvage
 }
 
 func (v *verifier) found(f Finding) { v.add(f) }

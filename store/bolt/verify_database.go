@@ -18,8 +18,9 @@ func (v *verifier) structure(f *os.File) error {
 		return err
 	}
 	if v.p, err = newPages(f, info.Size()); err != nil {
-		v.page(err)
-		return nil
+		if v.page(err); v.p == nil {
+			return nil
+		}
 	}
 	for _, err := range v.p.metas { // one of them: see guardDatabase
 		var e *pageError
@@ -60,7 +61,7 @@ func (v *verifier) meta() {
 	for p := range v.pairs(bucketMeta) {
 		m[string(p.k)] = slices.Clone(p.v)
 		switch string(p.k) {
-		case string(keyFormat), string(keyState), string(keyWall), string(keyUsage):
+		case string(keyFormat), string(keyState), string(keyWall), string(keyUsage), string(keySalvaged):
 		default:
 			v.wrong(p, bucketMeta, outbox.ID{}, fmt.Errorf("%w: unknown record %q", outbox.ErrCorrupt, p.k))
 		}
@@ -81,6 +82,9 @@ func (v *verifier) meta() {
 	}
 	v.usage, v.hasUse, err = readUsage(m, databaseName)
 	said(err)
+	if v.salvaged, err = readSalvaged(m, databaseName); said(err) {
+		return
+	}
 	v.known = true
 }
 
@@ -265,6 +269,7 @@ func (v *verifier) sums() {
 	for id, t := range v.tail.tasks {
 		switch {
 		case t.home == homeNone:
+		case !t.there && v.salvaged > 0: // which has reported it
 		case !t.there:
 			v.found(Finding{File: logName, ID: id, Err: fmt.Errorf("%w: the log is about a task that neither it nor the database has", outbox.ErrCorrupt)})
 		case t.home == homeDead:

@@ -82,7 +82,7 @@ func (t *tail) read(v *verifier, pos wal.Position, o *op) error {
 		o.id = h.id
 	}
 	switch {
-	case !v.known:
+	case !v.known, o.kind == opBase && pos <= v.salvaged && o.base.checkpoint != v.state.checkpoint:
 		return nil
 	case o.kind == opBase && o.base.checkpoint > v.state.checkpoint:
 		return fmt.Errorf("%w: it follows the checkpoint at %d, but the database knows only record %d", outbox.ErrMismatch, o.base.checkpoint, v.state.checkpoint)
