@@ -59,7 +59,7 @@ func (l *Log) queueLocked(records [][]byte, leave int64, full bool) (Position, e
 		return 0, err
 	}
 	if len(records) > 0 {
-		l.open.add(l.next, bytes, records)
+		l.open.add(l.next, bytes, records, min(roundBytes, int(l.opts.SegmentBytes)-blockBytes))
 		l.next += Position(len(records))
 	}
 	return l.next - 1, nil

@@ -39,10 +39,12 @@ type draft struct {
 func (d *draft) size() int64 { return alignUp(int64(d.end-d.start), groupAlign) }
 
 // add puts records at the end of the round, all in one group: into the last group while that is small, else into a
-// new one. bytes is what their payload takes, first the position of the first.
-func (r *round) add(first Position, bytes int, records [][]byte) {
+// new one. bytes is what their payload takes, first the position of the first. A group that has
+// records gets no larger than most, so that what needs a segment of its own does not take others along when there is no
+// room for that.
+func (r *round) add(first Position, bytes int, records [][]byte, most int) {
 	n := len(r.groups)
-	if n == 0 || r.groups[n-1].end-r.groups[n-1].start+bytes > roundBytes {
+	if n == 0 || r.groups[n-1].end-r.groups[n-1].start+bytes > most {
 		var blank [groupBytes]byte
 		start := len(r.buf)
 		r.buf = append(r.buf, blank[:]...)

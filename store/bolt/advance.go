@@ -28,7 +28,8 @@ func (s *Store) advance(ctx context.Context) error {
 	if pos <= known {
 		return nil
 	}
-	if err := s.secureLog(ctx, pos); err != nil { // or the log could end before the checkpoint
+	// Or the log could end before the checkpoint, or lack what has ended a task before it.
+	if err := s.secureLog(ctx, applied); err != nil {
 		return err
 	}
 	after, err := s.sumOf(pos, applied)

@@ -271,15 +271,18 @@ func (s *Store) lightenLocked(ctx context.Context) error {
 	if err != nil {
 		return s.translate(err)
 	}
-	if err := s.secureLog(ctx, pos); err != nil { // or the log could begin behind what it sums up
+	s.mu.Lock()
+	keep, applied := pos, s.applied // all before pos has been applied
+	if s.overlay.oldest != nil {
+		keep = min(keep, s.overlay.oldest.dirtyAt)
+	}
+	s.mu.Unlock()
+	// Or the log could begin behind what it sums up, or lack what has ended a task before keep.
+	if err := s.secureLog(ctx, max(pos, applied)); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	s.noted = base.base.clock
-	keep := pos // all before it has been applied
-	if s.overlay.oldest != nil {
-		keep = min(keep, s.overlay.oldest.dirtyAt)
-	}
 	s.mu.Unlock()
 	return s.trim(keep)
 }

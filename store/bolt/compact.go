@@ -32,8 +32,9 @@ const (
 	compactChunk  = 1 << 20  // bytes of a transaction of the copy
 	releaseChunk  = 16 << 20 // bytes of the old file that are freed at a time
 	releasePause  = 10 * time.Millisecond
-	compactPause  = time.Second     // from when it is due,
-	compactRest   = 5 * time.Minute // and most after it could not be done
+	readersPause  = 5 * time.Millisecond // between looks for readers of the old file
+	compactPause  = time.Second          // from when it is due,
+	compactRest   = 5 * time.Minute      // and most after it could not be done
 )
 
 // errMoved says that the database changed while it was copied.
@@ -79,7 +80,10 @@ func (s *Store) compactor() {
 // wasteful reports whether the file is large and not half of it is live. That costs no
 // look at what is in it.
 func (s *Store) wasteful() bool {
-	high, free := s.space()
+	high, free, err := s.space()
+	if err != nil {
+		return false
+	}
 	size := fileSize(s.path)
 	if s.opts.closedOnly {
 		size = high // bbolt makes the file as large as its map
@@ -102,7 +106,10 @@ func (s *Store) compact() error {
 	if !s.wasteful() {
 		return nil
 	}
-	high, free := s.space()
+	high, free, err := s.space()
+	if err != nil {
+		return err
+	}
 	c, err := s.copyAside()
 	if err == nil {
 		err = s.replace(c)
@@ -142,7 +149,11 @@ func (s *Store) replace(c *duplicate) error {
 	if old == nil {
 		return err
 	}
-	err = errors.Join(err, old.Close()) // waits for its last reader
+	// bbolt's Close waits for the last reader, and holds up the others meanwhile.
+	for old.Stats().OpenTxN > 0 && !s.stopping() {
+		time.Sleep(readersPause)
+	}
+	err = errors.Join(err, old.Close())
 	s.step("closed")
 	s.releaseSlowly(hold)
 	return err
@@ -152,12 +163,16 @@ func (s *Store) replace(c *duplicate) error {
 // database, which it returns, with another handle on its file. writing is held.
 func (s *Store) exchange(c *duplicate) (*bbolt.DB, *os.File, error) {
 	old := s.db.Load()
-	tx, err := old.Begin(true)
+	if err := s.sound(); err != nil { // whoever wrote a moment ago may have failed (R11), or left bbolt locked
+		c.discard()
+		return nil, nil, err
+	}
+	tx, err := s.begin(old)
 	if err != nil {
 		c.discard()
 		return nil, nil, fmt.Errorf("bolt: compact: %w", err)
 	}
-	defer tx.Rollback() // whoever got hold of the old database on other ways waits until here
+	defer s.rollback(tx) // whoever got hold of the old database on other ways waits until here
 	if c == nil {
 		if c, err = s.copyDatabase(tx, s.stopping); err == nil {
 			err = s.finish(c)
@@ -181,7 +196,10 @@ func (s *Store) exchange(c *duplicate) (*bbolt.DB, *os.File, error) {
 	s.file, s.reserved = c.file, c.reserved
 	if err := syncDir(s.dir); err != nil { // which of the two files a power cut leaves is not known
 		err = s.poison(fmt.Errorf("compact: sync %s: %w", s.dir, err))
-		return old, hold, err
+		if hold != nil {
+			_ = hold.Close() // and the old one must stay whole
+		}
+		return old, nil, err
 	}
 	s.step("replaced")
 	return old, hold, nil
@@ -221,8 +239,8 @@ func (s *Store) releaseSlowly(f *os.File) {
 // before anybody uses the database, and only if little is to be copied. A failure
 // leaves the database as it was.
 func (s *Store) compactClosed() error {
-	if high, free := s.space(); !s.wasteful() || high-free > compactLocked {
-		return nil
+	if high, free, err := s.space(); err != nil || !s.wasteful() || high-free > compactLocked {
+		return err
 	}
 	c, err := s.copyAside()
 	if err == nil {

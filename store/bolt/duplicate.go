@@ -1,12 +1,14 @@
 package bolt
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"runtime/debug"
 
+	"github.com/goutbox/goutbox/outbox"
 	"go.etcd.io/bbolt"
 )
 
@@ -45,12 +47,15 @@ func (s *Store) copyDatabase(tx *bbolt.Tx, giveUp func() bool) (c *duplicate, er
 	}
 	c.db.AllocSize = growBytes / 4
 	s.step("created")
-	w := copying{to: c.db, giveUp: giveUp}
+	w := copying{to: c.db, giveUp: giveUp, pairs: map[string]int64{}}
 	if w.tx, err = c.db.Begin(true); err != nil {
 		return nil, err
 	}
 	defer func() { _ = w.tx.Rollback() }()
-	if err = w.buckets(tx); err != nil {
+	if err = w.buckets(tx); err == nil {
+		err = w.complete(tx, s.path)
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.step("copied")
@@ -99,7 +104,28 @@ type copying struct {
 	giveUp func() bool
 	bytes  int // of this transaction
 	keys   int
-	synced int // transactions since the last sync
+	synced int              // transactions since the last sync
+	pairs  map[string]int64 // copied, by bucket of the store
+}
+
+// complete refuses a copy that has not as many tasks as the database says there are: a
+// damaged page shows fewer, or the same ones twice, and bbolt does not mind (P11). The
+// file that has the others must stay.
+func (w *copying) complete(from *bbolt.Tx, path string) error {
+	b, err := openBuckets(from)
+	if err != nil {
+		return err
+	}
+	u, known, err := readUsage(b.meta, path)
+	if err != nil || !known {
+		return err
+	}
+	waiting, dead := w.pairs[string(bucketTasks)], w.pairs[string(bucketDead)]+w.pairs[string(bucketDamaged)]
+	if waiting != u[homeTasks].tasks || dead != u[homeDead].tasks {
+		return fmt.Errorf("%w: %s: %d tasks and %d dead letters are found of %d and %d: a page is damaged, see Verify",
+			outbox.ErrCorrupt, path, waiting, dead, u[homeTasks].tasks, u[homeDead].tasks)
+	}
+	return nil
 }
 
 func (w *copying) buckets(from *bbolt.Tx) error {
@@ -117,9 +143,16 @@ func (w *copying) buckets(from *bbolt.Tx) error {
 
 // bucket copies what is in a bucket whose copy at path is made already.
 func (w *copying) bucket(from *bbolt.Bucket, path [][]byte) error {
+	var keys climb
 	return from.ForEach(func(k, v []byte) error {
 		if err := w.count(len(k) + len(v)); err != nil {
 			return err
+		}
+		if err := keys.to(k, path[len(path)-1]); err != nil {
+			return err
+		}
+		if len(path) == 2 && bytes.Equal(path[0], bucketRoot) {
+			w.pairs[string(path[1])]++
 		}
 		to := w.find(path)
 		if v != nil {
@@ -147,8 +180,8 @@ func (w *copying) find(path [][]byte) *bbolt.Bucket {
 }
 
 // count begins another transaction when this one is large enough. From time to time it
-// syncs, so that the last sync has little left to do, and whether the copy is still
-// wanted.
+// syncs, so that the last sync has little left to do, and asks whether the copy is
+// still wanted.
 func (w *copying) count(bytes int) error {
 	if w.keys++; w.keys%128 == 0 && w.giveUp() {
 		return errMoved

@@ -138,7 +138,7 @@ func (s *Store) Reindex() error { return s.reindex() }
 
 // Room describes what is left in log and database.
 func (s *Store) Room() string {
-	high, free := s.space()
+	high, free, _ := s.space()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	oldest := "-"
@@ -158,7 +158,7 @@ func (s *Store) Prepare() error { return s.prepare() }
 // Reserve returns how many bytes the database can still write without more blocks, and
 // how many it is to keep.
 func (s *Store) Reserve() (room, wanted int64) {
-	high, free := s.space()
+	high, free, _ := s.space()
 	return free + max(0, s.reserved-high), s.reserveWanted()
 }
 

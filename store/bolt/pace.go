@@ -122,7 +122,10 @@ func (s *Store) affordable(items []item) int {
 	}
 	s.lockWriting()
 	defer s.writing.Unlock()
-	high, free := s.space()
+	high, free, err := s.space()
+	if err != nil {
+		return 0 // who writes meets the same
+	}
 	for _, floor := range [...]int64{s.reserveWanted(), s.reserveWanted() / 2} {
 		n, room := 0, free+max(0, s.reserved-high)-floor
 		for n < len(items) {

@@ -206,7 +206,7 @@ func TestQuota_Block_NoStarvation(t *testing.T) {
 	cancel()
 	texts := []string{<-order, <-order}
 	require.Contains(t, texts, "small")
-	require.Contains(t, texts[0]+texts[1], "outbox: full: 9 of 10 events are there, and 5 more are asked for: waited for room: context canceled")
+	require.Contains(t, texts[0]+texts[1], "outbox: full: 9 of 10 events are there, and 5 more are asked for: have events delivered, delete some, or raise the quota: waited for room: context canceled")
 	usageIsRight(t, s)
 }
 

@@ -3,11 +3,13 @@ package bolt
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime/debug"
 
 	"github.com/goutbox/goutbox/outbox"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // indexer makes the indexes of the database agree with its tasks. All that they say
@@ -32,20 +34,28 @@ func (s *Store) reindex() (err error) {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
 	var x indexer
-	_, err = s.write(toAdd, func(tx *bbolt.Tx) error {
-		b, err := openBuckets(tx)
-		if err != nil {
+	for bytes := s.opts.reserveBytes; ; bytes *= 4 { // nobody knows before what it takes
+		if err := s.extend(bytes); err != nil {
 			return err
 		}
-		x = indexer{w: newWriter(b)}
-		if err := x.run(); err != nil {
-			return fmt.Errorf("bolt: reindex: %w", err)
+		_, err = s.write(toAdd, func(tx *bbolt.Tx) error {
+			b, err := openBuckets(tx)
+			if err != nil {
+				return err
+			}
+			x = indexer{w: newWriter(b)}
+			if err := x.run(); err != nil {
+				return fmt.Errorf("bolt: reindex: %w", err)
+			}
+			if x.puts+x.drops == 0 {
+				return errLookOnly
+			}
+			return nil
+		})
+		if !errors.Is(err, bolterrors.ErrMaxSizeReached) || !s.owned || bytes > 1<<40 {
+			break
 		}
-		if x.puts+x.drops == 0 {
-			return errLookOnly
-		}
-		return nil
-	})
+	}
 	if err != nil && err != errLookOnly {
 		return err
 	}

@@ -53,6 +53,9 @@ func (s *Store) maxSize(kind growth) int {
 	switch {
 	case kind == toRemove && s.reserved > 0:
 		limit = s.reserved
+		if high, _, err := s.space(); err == nil && high > limit { // the application has made the file larger
+			limit = high + reserve
+		}
 	case s.reserved > 0 && (kind == toAdd || s.refusal() != nil):
 		limit = s.reserved - reserve
 	case s.opts.maxDatabase > 0:
@@ -79,17 +82,14 @@ func (s *Store) tooLarge() error {
 }
 
 // space returns the database's high-water mark, and how many bytes below it are free.
-func (s *Store) space() (high, free int64) {
-	err := s.view(func(tx *bbolt.Tx) error {
+func (s *Store) space() (high, free int64, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
 		high = tx.Size()
 		st := tx.DB().Stats()
 		free = int64(st.FreePageN+st.PendingPageN) * int64(tx.DB().Info().PageSize)
 		return nil
 	})
-	if err != nil {
-		return 0, 0
-	}
-	return high, free
+	return high, free, err
 }
 
 // extend sees to it that the file has blocks for so many bytes behind its high-water
@@ -101,7 +101,10 @@ func (s *Store) extend(bytes int64) error {
 	}
 	s.lockWriting()
 	defer s.writing.Unlock()
-	high, free := s.space()
+	high, free, err := s.space()
+	if err != nil {
+		return err
+	}
 	reserve := s.reserveWanted()
 	want := high + bytes + reserve
 	inside := s.reserved > 0 && free > 2*bytes+reserve
@@ -114,7 +117,6 @@ func (s *Store) extend(bytes int64) error {
 	if most := s.opts.maxDatabase; most > 0 && want > most {
 		return s.tooLarge()
 	}
-	var err error
 	for _, end := range [...]int64{want + s.opts.reserveBytes, want} {
 		if most := s.opts.maxDatabase; most > 0 {
 			end = min(end, most)
@@ -139,7 +141,10 @@ func (s *Store) openReserve() error {
 	if !s.owned || !reserves {
 		return nil
 	}
-	high, _ := s.space()
+	high, _, err := s.space()
+	if err != nil {
+		return err
+	}
 	info, err := s.file.Stat()
 	if err != nil {
 		return fmt.Errorf("bolt: open: %w", err)
@@ -162,6 +167,9 @@ func (s *Store) openReserve() error {
 
 // isFull reports whether an error says that there is no room, which may pass.
 func isFull(err error) bool {
+	if errors.Is(err, outbox.ErrPoisoned) || errors.Is(err, outbox.ErrCorrupt) {
+		return false // whatever else is joined to it (P10, P11)
+	}
 	return errors.Is(err, outbox.ErrDiskFull) || errors.Is(err, outbox.ErrFull)
 }
 

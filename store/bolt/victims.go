@@ -106,11 +106,15 @@ func withDrops(drops []decided, records [][]byte) [][]byte {
 	return append([][]byte{recordOf(drops)}, records...)
 }
 
+// leastCost is less than any event costs.
+const leastCost = 128
+
 // atOnce is how many victims to look for, where entries want room: enough for all of
 // them if they are as large, so that one record drops and accepts.
 func (s *Store) atOnce(entries []*entry) (most, limit int) {
 	most = min(victimsAtOnce, max(s.opts.softEntries/4, 1))
-	return max(most, len(entries)), max(refillBytes, int(totalCost(entries).bytes))
+	cost := totalCost(entries).bytes
+	return max(most, len(entries), int(cost/leastCost)), max(refillBytes, int(cost))
 }
 
 // findRoom sees to it that the next try of DropOldest has victims at hand. Where more
