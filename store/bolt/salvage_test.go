@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/bolt"
@@ -51,6 +52,10 @@ func newWreck(t *testing.T) *wreck {
 	s, err := bolt.Open(origin, quiet, bolt.WithSegmentBytes(64<<10))
 	require.NoError(t, err)
 	defer s.Close()
+	create(t, s, tasks(0, 8)...)
+	for _, task := range claim(t, s, 8) {
+		settle(t, s, outbox.Retry, year, task)
+	}
 	mixed(t, s)
 	require.NoError(t, s.Update(t.Context(), func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists([]byte("application"))
@@ -253,14 +258,16 @@ func TestSalvage_Database(t *testing.T) {
 func TestSalvage_Matrix(t *testing.T) {
 	w := newWreck(t)
 	v := &victim{file: w.file[:w.size*w.pages], size: w.size, pages: w.pages}
-	n := 0
+	n, tried := 0, 0
 	for what, file := range v.damages {
 		n++
 		if os.Getenv("GOUTBOX_TORTURE") == "" && n%61 != 0 || strings.Contains(what, "under its number") {
 			continue
 		}
+		tried++
 		w.check(t, w.copyOf(t, file), what)
 	}
+	t.Logf("%d of %d damages to %d pages", tried, n, w.pages)
 }
 
 // Damage to the log alone, and to both.
@@ -451,6 +458,22 @@ func TestSalvage_Meta(t *testing.T) {
 			require.ElementsMatch(t, []string{"a", "b", "c", "d"}, drainNames(t, s))
 		})
 	}
+}
+
+// Without log and state, the tasks alone say what the next ID and time are.
+func TestSalvage_TasksAlone(t *testing.T) {
+	dir, made := inDatabase(t, keyed("a", "k"), keyed("b", "k"))
+	spoil(t, dir, "meta", []byte("state"), noise)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "wal")))
+	got, err := bolt.Salvage(dir, quiet)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, got.Waiting, got.String())
+	s, err := bolt.Open(dir, quiet, bolt.WithWallClock(func() time.Time { return time.Unix(1, 0) }))
+	require.NoError(t, err)
+	defer s.Close()
+	fresh := create(t, s, keyed("c", "k"))[0]
+	require.Positive(t, fresh.ID.Compare(made["b"].ID), "P4")
+	require.Equal(t, []string{"a", "b", "c"}, drainNames(t, s))
 }
 
 // Database and log of one store, but of different moments.
