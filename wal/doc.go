@@ -137,7 +137,8 @@
 // # Full and broken devices
 //
 // Segments have all their blocks before they are used, so the device can only be found full when a new one is made,
-// which [Log.Prepare] does ahead of need (R38). When that has failed, [Log.Append] and [Log.Queue] are refused with
+// which [Log.Prepare] does ahead of need (R38), and the leader where that has not come in time: it rather lets records
+// of Queue fail than take the last spare. What is left of a device that has no room for a segment makes a small one. When that has failed, [Log.Append] and [Log.Queue] are refused with
 // [ErrNoSpace] as soon as less than one segment of room would be left; [Log.Write] may use that, so that work which
 // makes room can be recorded (P9). Any other failed write or sync is final: [ErrPoisoned] (R9, P10).
 //

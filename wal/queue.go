@@ -39,6 +39,13 @@ func (l *Log) Write(records ...[]byte) (Position, error) {
 	return l.queueLocked(records, 0, false)
 }
 
+// Queued returns how many bytes wait in memory for the next sync.
+func (l *Log) Queued() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.open.buf)
+}
+
 // WriteLeaving is Write for an owner who knows that the device is full, also where the log does not: it takes no more than
 // is there without another segment being made, and leaves so many bytes of it to records that matter more.
 func (l *Log) WriteLeaving(bytes int64, records ...[]byte) (Position, error) {
@@ -60,6 +67,7 @@ func (l *Log) queueLocked(records [][]byte, leave int64, full bool) (Position, e
 	}
 	if len(records) > 0 {
 		l.open.add(l.next, bytes, records, min(roundBytes, int(l.opts.SegmentBytes)-blockBytes))
+		l.open.yields = l.open.yields || leave >= l.opts.SegmentBytes-blockBytes
 		l.next += Position(len(records))
 	}
 	return l.next - 1, nil

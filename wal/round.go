@@ -15,6 +15,8 @@ type round struct {
 	first  Position
 	last   Position
 
+	yields bool // some of it came through Queue: it rather fails than uses up the last spare
+
 	callers atomic.Int32 // how many have come to wait for it, the leader among them
 	waiting int          // how many of them are blocked
 	sync    bool         // somebody wants everything synced, also of a lazy log

@@ -74,14 +74,14 @@ func (l *Log) takeSpare(least int64) (name string, size int64, err error) {
 }
 
 // keepReserve lets the leader have the last spare, if there is another one or nobody expects one. The first commit after
-// Open gets it in any case, see wholeTail.
+// Open gets it in any case, see wholeTail, and so do records that all came through Write.
 func (l *Log) keepReserve(name string) (string, error) {
 	err := l.makeReserve()
-	if err == nil || errors.Is(err, ErrNoSpace) && l.active == nil {
-		return name, nil
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err == nil || errors.Is(err, ErrNoSpace) && (l.active == nil || !l.writing.yields) {
+		return name, nil
+	}
 	l.spares = append(l.spares, name)
 	return "", err
 }

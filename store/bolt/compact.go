@@ -19,7 +19,8 @@ import (
 //	copy     in a read transaction, given up as soon as somebody wants to write
 //	check    with the writer lock: nothing was committed since the copy began
 //	replace  rename, sync the folder, and from then on everybody uses the new file
-//	release  the old file, once its last reader is gone, piece by piece
+//	release  the old file, once its last reader is gone; freeing it piece by piece
+//	         was tried, and made no difference to the longest wait for a sync
 //
 // Accepting, claiming and settling need the log and read transactions, so nothing of
 // this stops them. If somebody writes again and again, the copy of little data is made
@@ -27,11 +28,9 @@ import (
 // quieter time. A crash leaves the old file or the new one under the name, both of the
 // same state, and perhaps a .tmp, which Open removes (R3).
 const (
-	compactFloor  = 4 << 20  // bytes of a file that is small enough
-	compactLocked = 16 << 20 // live bytes that may be copied with the writer lock held
-	compactChunk  = 1 << 20  // bytes of a transaction of the copy
-	releaseChunk  = 16 << 20 // bytes of the old file that are freed at a time
-	releasePause  = 10 * time.Millisecond
+	compactFloor  = 4 << 20              // bytes of a file that is small enough
+	compactLocked = 16 << 20             // live bytes that may be copied with the writer lock held
+	compactChunk  = 1 << 20              // bytes of a transaction of the copy
 	readersPause  = 5 * time.Millisecond // between looks for readers of the old file
 	compactPause  = time.Second          // from when it is due,
 	compactRest   = 5 * time.Minute      // and most after it could not be done
@@ -144,7 +143,7 @@ func (s *Store) stopping() bool {
 // was; after it none may.
 func (s *Store) replace(c *duplicate) error {
 	s.writing.Lock()
-	old, hold, err := s.exchange(c)
+	old, err := s.exchange(c)
 	s.writing.Unlock()
 	if old == nil {
 		return err
@@ -155,22 +154,21 @@ func (s *Store) replace(c *duplicate) error {
 	}
 	err = errors.Join(err, old.Close())
 	s.step("closed")
-	s.releaseSlowly(hold)
 	return err
 }
 
 // exchange is replace up to the moment from which on nobody begins to use the old
-// database, which it returns, with another handle on its file. writing is held.
-func (s *Store) exchange(c *duplicate) (*bbolt.DB, *os.File, error) {
+// database, which it returns. writing is held.
+func (s *Store) exchange(c *duplicate) (*bbolt.DB, error) {
 	old := s.db.Load()
 	if err := s.sound(); err != nil { // whoever wrote a moment ago may have failed (R11), or left bbolt locked
 		c.discard()
-		return nil, nil, err
+		return nil, err
 	}
 	tx, err := s.begin(old)
 	if err != nil {
 		c.discard()
-		return nil, nil, fmt.Errorf("bolt: compact: %w", err)
+		return nil, fmt.Errorf("bolt: compact: %w", err)
 	}
 	defer s.rollback(tx) // whoever got hold of the old database on other ways waits until here
 	if c == nil {
@@ -182,56 +180,29 @@ func (s *Store) exchange(c *duplicate) (*bbolt.DB, *os.File, error) {
 	}
 	if err != nil {
 		c.discard()
-		return nil, nil, err
+		return nil, err
 	}
 	s.step("renaming")
 	if err := os.Rename(c.path, s.path); err != nil {
 		c.discard()
-		return nil, nil, fmt.Errorf("bolt: compact: %w", err)
+		return nil, fmt.Errorf("bolt: compact: %w", err)
 	}
 	s.step("renamed")
-	hold := holdUnlinked(s.file)
 	s.opts.logger.Info("outbox: database compacted", "store", s.dir, "bytes", fileSize(s.path), "before", c.before)
 	s.db.Store(c.db)
 	s.file, s.reserved = c.file, c.reserved
 	if err := syncDir(s.dir); err != nil { // which of the two files a power cut leaves is not known
 		err = s.poison(fmt.Errorf("compact: sync %s: %w", s.dir, err))
-		if hold != nil {
-			_ = hold.Close() // and the old one must stay whole
-		}
-		return old, nil, err
+		return old, err
 	}
 	s.step("replaced")
-	return old, hold, nil
+	return old, nil
 }
 
 // step is where a test may look at the files, or end the process.
 func (s *Store) step(name string) {
 	if s.opts.compactStep != nil {
 		s.opts.compactStep(name)
-	}
-}
-
-// releaseSlowly frees a file that has no name any more piece by piece: the file system
-// would free it all at once, and syncs of others would wait for that.
-func (s *Store) releaseSlowly(f *os.File) {
-	if f == nil {
-		return
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return
-	}
-	for size := info.Size() - releaseChunk; size > 0; size -= releaseChunk {
-		if f.Truncate(size) != nil {
-			return
-		}
-		select {
-		case <-s.stop:
-			return
-		case <-time.After(releasePause):
-		}
 	}
 }
 

@@ -256,7 +256,6 @@ func TestStore_CompactBesideWork(t *testing.T) {
 	loop(func() error {
 		return s.Update(t.Context(), func(tx *bbolt.Tx) error {
 			inTx.Add(1)
-			time.Sleep(time.Millisecond)
 			b, err := tx.CreateBucketIfNotExists([]byte("mine"))
 			if err != nil {
 				return err

@@ -35,17 +35,3 @@ func duplicateFD(f *os.File) (int, error) {
 	}
 	return fd, err
 }
-
-// holdUnlinked returns another handle on a file, if that has no name any more. One that
-// has was linked by somebody, who wants to keep it.
-func holdUnlinked(f *os.File) *os.File {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(int(f.Fd()), &st); err != nil || st.Nlink != 0 {
-		return nil
-	}
-	fd, err := duplicateFD(f)
-	if err != nil {
-		return nil
-	}
-	return os.NewFile(uintptr(fd), f.Name())
-}

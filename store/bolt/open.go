@@ -74,7 +74,8 @@ func Open(dir string, opts ...Option) (*Store, error) {
 //
 // A database opened with NoSync or read-only is refused: its commits would not be
 // durable, and the log would be recycled too early. The store never shrinks the
-// application's file.
+// application's file, nor keeps a reserve in it for a full disk: there deliveries go on
+// as long as the log has room, and checkpoints as far as the file has free pages.
 func Attach(db *bbolt.DB, dir string, opts ...Option) (*Store, error) {
 	switch {
 	case db == nil:

@@ -30,6 +30,13 @@ func (s *Store) Settle(ctx context.Context, outcomes []outbox.Outcome) error {
 	if err != nil {
 		return s.translate(err)
 	}
+	// What was settled is undone if the disk turns out to be full. So no more than the
+	// log has room for may be in question.
+	if int64(s.log.Queued()) > s.opts.segmentBytes/4 {
+		if err := s.syncLog(ctx); err != nil {
+			return s.translate(err)
+		}
+	}
 	if lost > 0 {
 		return fmt.Errorf("%w: %d of %d outcomes", outbox.ErrLeaseLost, lost, len(outcomes))
 	}
