@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -19,6 +20,9 @@ import (
 // that it may recover from; it never ends the program. On Windows the file is as long
 // as its map, so there the same bytes are zeros.
 func TestContain_MemoryFault(t *testing.T) {
+	if strconv.IntSize == 32 {
+		t.Skip("with addresses of 32 bits bbolt finds such a length out of bounds by itself")
+	}
 	dir := t.TempDir()
 	s, err := bolt.Open(dir, quiet)
 	require.NoError(t, err)
