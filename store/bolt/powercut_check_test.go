@@ -42,6 +42,9 @@ func observe(s *bolt.Store) (f inventory, err error) {
 	if f.stats, err = s.Stats(ctx); err != nil {
 		return f, err
 	}
+	if _, err = s.Audit(ctx); err != nil { // P5
+		return f, err
+	}
 	err = s.Update(ctx, func(tx *bbolt.Tx) error {
 		if b := tx.Bucket(appBucket); b != nil {
 			err := b.ForEach(func(k, _ []byte) error {
