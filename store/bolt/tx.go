@@ -29,8 +29,8 @@ func WithTx(ctx context.Context, tx *bbolt.Tx) context.Context { return outbox.W
 // the application's own, in buckets of its own. Only one such transaction runs at
 // a time; while it lasts events are accepted outside of it, but nothing moves to
 // the database, so keep it short. Do not keep tx.DB(): another one takes its place when
-// the file is compacted. On a full disk f may use free pages only. A commit that fails for another reason than a
-// full disk ends the store with [outbox.ErrPoisoned].
+// the file is compacted. On a full disk f may use free pages only. A commit that fails
+// for another reason than a full disk ends the store with [outbox.ErrPoisoned].
 //
 // If f panics, the transaction is rolled back and the panic goes on, whatever it is:
 // f reads its own buckets, so what it meets there is the application's business. A
