@@ -3,11 +3,14 @@ package bolt_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/bolt"
+	"github.com/goutbox/goutbox/wal/waltest"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 )
@@ -106,4 +109,20 @@ func usageIsRight(t *testing.T, s *bolt.Store) {
 	now := stats(t, s)
 	require.EqualValues(t, [4]int64{int64(now.Pending + now.InFlight), int64(now.PendingBytes), int64(now.Dead), int64(now.DeadBytes)},
 		st.Memory, "usage in Stats")
+}
+
+// logDisk returns a file system in memory that has the folder dir, for the log of a
+// store whose database is in the real one.
+func logDisk(t *testing.T, dir string) *waltest.FS {
+	t.Helper()
+	disk := waltest.New()
+	var folders []string
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		folders = append(folders, dir)
+	}
+	for _, folder := range slices.Backward(folders) {
+		require.NoError(t, disk.Mkdir(folder))
+		require.NoError(t, disk.SyncDir(filepath.Dir(folder)))
+	}
+	return disk
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -232,20 +231,4 @@ func TestPoison_Background(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, names(t, again), "n000001")
 	require.NoError(t, again.Close())
-}
-
-// logDisk returns a file system in memory that has the folder dir, for the log of a
-// store whose database is in the real one.
-func logDisk(t *testing.T, dir string) *waltest.FS {
-	t.Helper()
-	disk := waltest.New()
-	var folders []string
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		folders = append(folders, dir)
-	}
-	for _, folder := range slices.Backward(folders) {
-		require.NoError(t, disk.Mkdir(folder))
-		require.NoError(t, disk.SyncDir(filepath.Dir(folder)))
-	}
-	return disk
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/bolt"
 	"github.com/goutbox/goutbox/store/storetest"
-	"github.com/goutbox/goutbox/wal/waltest"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 )
@@ -384,13 +382,8 @@ func TestQuota_Tx_DropOldest(t *testing.T) {
 // When the disk is full nothing is dropped for what is not accepted, and what was
 // counted for records that failed is taken back (P9).
 func TestQuota_DiskFull(t *testing.T) {
-	disk := waltest.New()
 	dir := t.TempDir()
-	parent := string(filepath.Separator)
-	for _, name := range strings.Split(strings.Trim(dir, parent), parent) {
-		parent = filepath.Join(parent, name)
-		require.NoError(t, disk.Mkdir(parent))
-	}
+	disk := logDisk(t, dir)
 	s := open(t, dir, bolt.WithLogFS(disk), bolt.WithMaxTasks(8), bolt.WithOverflow(bolt.DropOldest), bolt.WithSegmentBytes(64<<10),
 		bolt.WithAckSync(time.Hour), bolt.WithMaxDead(10, 0))
 	create(t, s, tasks(0, 4)...)

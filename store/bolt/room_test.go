@@ -1,14 +1,12 @@
 package bolt_test
 
 import (
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/goutbox/goutbox/store/bolt"
 	"github.com/goutbox/goutbox/wal"
-	"github.com/goutbox/goutbox/wal/waltest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -31,13 +29,8 @@ func (f *slowFS) Create(name string) (wal.File, error) {
 // Memory is full and the disk is slow: accepting waits for it. It is ErrFull only if
 // nothing is done about it, because an application's transaction is in the way.
 func TestStore_FullWhileTheDiskIsSlow(t *testing.T) {
-	disk := &slowFS{FS: waltest.New(), making: make(chan chan struct{})}
 	dir := t.TempDir()
-	for i, c := range filepath.ToSlash(dir) + "/" {
-		if c == '/' && i > 0 {
-			require.NoError(t, disk.Mkdir(dir[:i])) // the log's files are in memory
-		}
-	}
+	disk := &slowFS{FS: logDisk(t, dir), making: make(chan chan struct{})}
 	s := open(t, dir, bolt.WithOverlay(20, 40), bolt.WithSegmentBytes(64<<10), bolt.WithLogFS(disk))
 	accepted, failed := make(chan struct{}), make(chan error, 1)
 	go func() {
