@@ -97,7 +97,9 @@ func newPages(f io.ReaderAt, size int64) (*pages, error) {
 		p.metaPage = first
 	}
 	if held := uint64(size) / p.pageSize; p.high > held {
-		return p, p.wrong(held, 0, "the file ends here, after %d bytes, but has had %d pages of %d: it was cut short", size, p.high, p.pageSize)
+		err := p.wrong(held, 0, "the file ends here, after %d bytes, but has had %d pages of %d: it was cut short", size, p.high, p.pageSize)
+		p.high = held // a number that was damaged may be anything: nothing may take its measure from it
+		return p, err
 	}
 	if p.root < 2 || p.root >= p.high || p.freelist != noFreelist && (p.freelist < 2 || p.freelist >= p.high) {
 		return nil, p.wrong(p.tx%2, 0, "meta page refers to pages %d and %d of %d", p.root, p.freelist, p.high)

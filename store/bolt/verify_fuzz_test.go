@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 
 	"github.com/goutbox/goutbox/store/bolt"
@@ -22,6 +23,7 @@ func FuzzVerifyDatabase(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Add([]byte{0, 0, 0, 1, 1})
+	f.Add([]byte("0\x00\x00RRRRRRRRRRRRRRRRRRRRR\x04\x00(\b0")) // a high-water mark beyond all memory
 	dir := f.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(golden)); err != nil {
 		f.Fatal(err)
@@ -46,6 +48,11 @@ func FuzzVerifyDatabase(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "outbox.db"), file, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		defer func() { // while it fuzzes, testing takes a panic for a failure, goes on, and finds the file locked
+			if p := recover(); p != nil {
+				t.Fatalf("%v\n%s", p, debug.Stack())
+			}
+		}()
 		r, err := bolt.Verify(dir, quiet)
 		if err != nil {
 			t.Fatal(err)
