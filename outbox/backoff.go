@@ -11,6 +11,14 @@ import (
 // mean at once.
 type Backoff func(attempt int) time.Duration
 
+// backoffOf returns the backoff of a task: its own, or that of the outbox.
+func (o *Outbox) backoffOf(t *Task) Backoff {
+	if t.RetryBase > 0 {
+		return ExponentialBackoff(t.RetryBase, t.RetryMax)
+	}
+	return o.backoff
+}
+
 // ExponentialBackoff waits for a random time of at most base after the first
 // attempt, twice that after the second, and so on up to max ("full jitter": what
 // failed together must not come back together). A base that is not positive is 1

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 )
 
@@ -122,10 +123,23 @@ func (o *Outbox) finish(t *Task) error {
 	t.MaxAttempts = positive(t.MaxAttempts, defaultMaxAttempts)
 	t.Delay = min(max(t.Delay, 0), maxWait)
 	t.TTL = min(max(t.TTL, 0), maxWait)
+	t.UniqueFor = min(max(t.UniqueFor, 0), maxWait)
+	t.RetryBase, t.RetryMax = min(max(t.RetryBase, 0), maxWait), min(max(t.RetryMax, 0), maxWait)
+	if t.RetryBase > 0 || t.RetryMax > 0 {
+		t.RetryBase = positive(t.RetryBase, defaultBackoffBase)
+		t.RetryMax = max(positive(t.RetryMax, defaultBackoffMax), t.RetryBase)
+	}
+	if t.Unique == "" {
+		t.UniqueFor = 0
+	}
+	t.Priority, t.KeyPolicy = t.Priority.valid(), t.KeyPolicy.valid()
 	t.ID, t.Attempt, t.Attempts, t.Failures, t.Token, t.Lease = ID{}, 0, 0, nil, 0, 0
 
-	if t.Name == "" {
+	switch {
+	case t.Name == "":
 		return fmt.Errorf("%w: the name is empty", ErrInvalid)
+	case strings.HasPrefix(t.Name, ownNames):
+		return fmt.Errorf("%w: the name %q begins with %q, as only the outbox's own do", ErrInvalid, t.Name, ownNames)
 	}
 	headers := 0
 	for name, value := range t.Headers {

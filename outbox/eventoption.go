@@ -15,9 +15,26 @@ func WithMaxAttempts(n int) EventOption {
 
 // WithKey puts the event in line: events with one key are published one at a
 // time, in the order they were accepted (P4). An event that is retried holds up
-// those behind it until it is delivered or dead. At most [MaxKeyBytes] bytes.
+// those behind it; [WithKeyPolicy] says for how long. At most [MaxKeyBytes] bytes.
 func WithKey(key string) EventOption {
 	return func(t *Task) { t.Key = key }
+}
+
+// WithKeyPolicy says what the event's death means for those behind it in its key;
+// [BlockKey] by default. Without a Key it makes no difference.
+func WithKeyPolicy(p KeyPolicy) EventOption {
+	return func(t *Task) { t.KeyPolicy = p }
+}
+
+// WithPriority says in which class the event leaves; [Normal] by default.
+func WithPriority(p Priority) EventOption {
+	return func(t *Task) { t.Priority = p }
+}
+
+// WithEventBackoff gives the event a backoff of its own, [ExponentialBackoff] with
+// these bounds, in place of that of [WithBackoff]. It is stored with the event.
+func WithEventBackoff(base, max time.Duration) EventOption {
+	return func(t *Task) { t.RetryBase, t.RetryMax = base, max }
 }
 
 // WithDelay keeps the event back for d after it was accepted. The delay is
@@ -56,6 +73,13 @@ func WithTTL(d time.Duration) EventOption {
 // key waits or is in flight. At most [MaxKeyBytes] bytes.
 func WithUnique(key string) EventOption {
 	return func(t *Task) { t.Unique = key }
+}
+
+// WithUniqueFor keeps the key of [WithUnique] taken for d after the event was
+// delivered: a double click, or a message that comes twice, is refused even when the
+// first was quick. The time is measured on the store's clock, like a TTL.
+func WithUniqueFor(d time.Duration) EventOption {
+	return func(t *Task) { t.UniqueFor = d }
 }
 
 // WithLatestOnly lets the event take the place of the one with this key that

@@ -39,12 +39,12 @@ func (o *Outbox) outcome(t *Task, r result) Outcome {
 	switch {
 	case r.class == permanent:
 		out.Verdict, out.Reason = Bury, ReasonPermanent
-	case n >= t.MaxAttempts:
+	case n >= t.MaxAttempts && (t.Key == "" || t.KeyPolicy != BlockKey):
 		out.Verdict, out.Reason = Bury, ReasonExhausted
 	case r.after > 0:
 		out.Verdict, out.Delay = Retry, min(r.after, maxWait)
 	default:
-		out.Verdict, out.Delay = Retry, min(max(o.backoff(n), 0), maxWait)
+		out.Verdict, out.Delay = Retry, min(max(o.backoffOf(t)(n), 0), maxWait)
 	}
 	return out
 }

@@ -37,9 +37,10 @@ type Store interface {
 	// ErrPoisoned; ErrOutcomeUnknown when ctx ended while waiting for the disk.
 	Create(ctx context.Context, tasks []Task) error
 
-	// Claim takes waiting tasks that are due, oldest due time first and oldest ID
-	// first among equals, and leases them to the caller: until the lease ends
-	// nobody else gets them. Of the tasks with one Key only the head, the oldest
+	// Claim takes waiting tasks that are due and leases them to the caller: until the
+	// lease ends nobody else gets them. It takes turns between the classes of
+	// [Priority] as [Turn] says, and within a class the oldest due time first, the
+	// oldest ID first among equals. Of the tasks with one Key only the head, the oldest
 	// that waits or is in flight, can be claimed, and nothing while another of them
 	// is in flight (P4). Tasks whose time-to-live
 	// has run out are dropped on the way; tasks that a newer LatestOnly task has
@@ -98,6 +99,19 @@ type ClaimRequest struct {
 	Max      int           // most tasks; at least 1
 	MaxBytes int           // most payload bytes, unless the first task alone has more; 0 = no limit
 	Lease    time.Duration // how long they are the caller's; at most [MaxLease], which is also the default
+
+	// Match chooses by name; nil = all. It is a pure function, quick, and does not call
+	// the store. What it leaves out stands in nobody's way (but in its own key's), and
+	// costs a claim nothing, however much of it waits. A store may take the tasks of
+	// thousands of different names together; then it may find what matches later.
+	Match func(name string) bool
+
+	// Newest takes the latest due time first and the newest ID first among equals,
+	// within each class. Keys keep their order (P4).
+	Newest bool
+
+	// Gaps has the store tell of what it has dropped: see [Gap].
+	Gaps bool
 }
 
 // MaxLease is the longest lease a store grants.

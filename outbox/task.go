@@ -35,6 +35,8 @@ type Reason string
 const (
 	ReasonExhausted Reason = "attempts exhausted" // dead: MaxAttempts refusals
 	ReasonPermanent Reason = "permanent"          // dead: the publisher said so with [Permanent]
+	ReasonUnhandled Reason = "no handler"         // dead: no pattern of the [Mux] matches its name
+	ReasonKeyParked Reason = "key parked"         // dead: an event of its key died before it, see [ParkWholeKey]
 	ReasonDamaged   Reason = "damaged"            // dead: what the store has of it is not what was written; it cannot be requeued
 	ReasonExpired   Reason = "expired"            // dropped: its TTL ran out
 	ReasonCoalesced Reason = "coalesced"          // dropped: a newer event of its [WithLatestOnly] key took its place
@@ -73,8 +75,14 @@ type Task struct {
 	ExpiresAt   time.Time // dropped, not delivered, from then on; zero = never; on the store's own clock
 	Unique      string    // at most one task with this key waits or is in flight; "" = any number
 	LatestOnly  string    // a newer task with this key replaces the waiting older one; "" = all are kept
+	Priority    Priority  // the class
+	KeyPolicy   KeyPolicy // what its death means for its Key
 	Failures    []Failure // the last attempts that failed, oldest first
 	Reason      Reason    // why it is dead; "" otherwise
+
+	UniqueFor time.Duration // Unique stays taken so long after the delivery; 0 = not at all
+	RetryBase time.Duration // the backoff of this task, see [WithEventBackoff]; 0 = that of the outbox
+	RetryMax  time.Duration
 
 	// What a caller of Create asks for; a listed or claimed task has zeros here.
 	Delay time.Duration // not due before so long after it was accepted

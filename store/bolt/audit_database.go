@@ -193,7 +193,7 @@ func (a *auditor) retry(k, _ []byte) { // its value is checked with the task
 // its values are whole is looked at elsewhere.
 func (a *auditor) when(id outbox.ID) (when int64, waits bool) {
 	v := a.b.tasks.Get(id[:])
-	if len(v) < taskFixed {
+	if len(v) < taskFixed1 {
 		return 0, v != nil
 	}
 	due := firstDue(v)

@@ -3,37 +3,56 @@ package bolt
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 )
 
-// A task's encoding, version 1. It is the same in the log and in the database,
+// A task's encoding, version 2. It is the same in the log and in the database,
 // written once and never changed: what changes lives in the schedule. All
 // integers of the fixed part are little-endian; text is a uvarint length and the
 // bytes.
 //
 //	offset  size
-//	     0     1  version, 1
+//	     0     1  version, 2
 //	     1    16  ID
 //	    17     8  created: wall clock, Unix nanoseconds
 //	    25     8  accepted: store clock, Unix nanoseconds
 //	    33     8  due first: store clock, Unix nanoseconds
 //	    41     8  expires: store clock, Unix nanoseconds; 0 = never
 //	    49     4  most attempts
-//	    53     .  name, key, content type, unique, latest only
+//	    53     1  manner: priority + 1 (bits 0 and 1), key policy (2 and 3), more (4)
+//	    54     .  name, key, content type, unique, latest only
+//	     .     .  if more: unique for, first and longest pause of its own backoff: uvarint nanoseconds
 //	     .     .  number of headers, then name and value of each, sorted by name
 //	     .     .  payload
+//
+// Version 1 had no manner and nothing that follows from it; it is still read.
 const (
-	taskVersion = 1
+	taskVersion = 2
 	atID        = 1
 	atCreated   = 17
 	atAccepted  = 25
 	atDue       = 33
 	atExpires   = 41
 	atMost      = 49
-	taskFixed   = 53
+	atManner    = 53
+	taskFixed   = 54
+	taskFixed1  = 53 // of version 1
+
+	mannerMore = 1 << 4
 )
+
+// manner is the byte that says how a task is treated.
+func manner(t *outbox.Task) byte {
+	m := byte(t.Priority+1) | byte(t.KeyPolicy)<<2
+	if t.UniqueFor > 0 || t.RetryBase > 0 || t.RetryMax > 0 {
+		m |= mannerMore
+	}
+	return m
+}
 
 // appendTask appends t's encoding to b. ID and times are still missing: stamp
 // sets them once the store knows them.
@@ -41,8 +60,15 @@ func appendTask(b []byte, t *outbox.Task) []byte {
 	b = append(b, taskVersion)
 	b = append(b, make([]byte, atMost-atID)...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(t.MaxAttempts))
+	m := manner(t)
+	b = append(b, m)
 	for _, s := range [...]string{t.Name, t.Key, t.ContentType, t.Unique, t.LatestOnly} {
 		b = appendText(b, s)
+	}
+	if m&mannerMore != 0 {
+		for _, d := range [...]time.Duration{t.UniqueFor, t.RetryBase, t.RetryMax} {
+			b = binary.AppendUvarint(b, uint64(max(d, 0)))
+		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(t.Headers)))
 	if len(t.Headers) > 0 {
@@ -65,7 +91,7 @@ func taskSize(t *outbox.Task) int {
 	for name, value := range t.Headers {
 		n += len(name) + len(value) + 2*binary.MaxVarintLen32
 	}
-	return n + 7*binary.MaxVarintLen32
+	return n + 7*binary.MaxVarintLen32 + 3*binary.MaxVarintLen64
 }
 
 // stamp writes into an encoded task what the store decides when it accepts it.
@@ -117,10 +143,11 @@ func decodeTask(raw []byte) (outbox.Task, error) {
 // parseTask is decodeTask, and says how large the payload is. Without whole,
 // headers and payload are checked but left out.
 func parseTask(raw []byte, whole bool) (t outbox.Task, size int, err error) {
-	if len(raw) < taskFixed {
+	fixed := fixedSize(raw)
+	if len(raw) < taskFixed1 || len(raw) < fixed {
 		return t, 0, fmt.Errorf("%w: task of %d bytes", outbox.ErrCorrupt, len(raw))
 	}
-	if raw[0] != taskVersion {
+	if raw[0] != 1 && raw[0] != taskVersion {
 		return t, 0, fmt.Errorf("%w: task version %d", outbox.ErrVersion, raw[0])
 	}
 	copy(t.ID[:], raw[atID:])
@@ -130,11 +157,12 @@ func parseTask(raw []byte, whole bool) (t outbox.Task, size int, err error) {
 		t.ExpiresAt = wall(at)
 	}
 	t.MaxAttempts = int(binary.LittleEndian.Uint32(raw[atMost:]))
-	r := reader{b: raw[taskFixed:]}
+	r := reader{b: raw[fixed:]}
 	var texts [5][]byte
 	for i := range texts {
 		texts[i] = r.bytes()
 	}
+	r.manner(&t, mannerOf(raw))
 	headers := r.b
 	count := r.uvarint()
 	if count > uint64(len(r.b)) {
@@ -157,6 +185,35 @@ func parseTask(raw []byte, whole bool) (t outbox.Task, size int, err error) {
 	}
 	t.Payload = append(make([]byte, 0, len(payload)), payload...)
 	return t, len(payload), nil
+}
+
+// fixedSize returns how long the part before the texts is.
+func fixedSize(raw []byte) int {
+	if len(raw) > 0 && raw[0] == 1 {
+		return taskFixed1
+	}
+	return taskFixed
+}
+
+// mannerOf returns the manner of an encoded task of any version.
+func mannerOf(raw []byte) byte {
+	if fixedSize(raw) == taskFixed1 {
+		return byte(outbox.Normal + 1)
+	}
+	return raw[atManner]
+}
+
+// manner reads what follows from a task's manner.
+func (r *reader) manner(t *outbox.Task, m byte) {
+	t.Priority, t.KeyPolicy = outbox.Priority(m&3)-1, outbox.KeyPolicy(m>>2&3)
+	if r.bad = r.bad || t.Priority > outbox.High || t.KeyPolicy > outbox.ParkWholeKey || m > mannerMore|15; m&mannerMore == 0 {
+		return
+	}
+	for _, d := range [...]*time.Duration{&t.UniqueFor, &t.RetryBase, &t.RetryMax} {
+		n := r.uvarint()
+		r.bad = r.bad || n > math.MaxInt64
+		*d = time.Duration(n)
+	}
 }
 
 // decodeHeaders reads headers that were checked before.

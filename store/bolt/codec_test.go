@@ -19,6 +19,7 @@ func sampleTask() outbox.Task {
 			Headers: map[string]string{"traceparent": "00-1-2-01", "empty": "", "": "unnamed"},
 		},
 		MaxAttempts: 5, Unique: "order 9", LatestOnly: "state",
+		Priority: outbox.High, KeyPolicy: outbox.ParkWholeKey, UniqueFor: time.Hour, RetryBase: time.Second, RetryMax: time.Minute,
 	}
 }
 
@@ -60,7 +61,7 @@ func TestTask_Cut(t *testing.T) {
 	}
 	_, err := decodeTask(append(raw, 0))
 	require.ErrorIs(t, err, outbox.ErrCorrupt)
-	raw[0] = 2
+	raw[0] = taskVersion + 1
 	_, err = decodeTask(raw)
 	require.ErrorIs(t, err, outbox.ErrVersion)
 }

@@ -77,6 +77,8 @@ func encode(tasks []outbox.Task) ([]*entry, [][]byte) {
 		if t.MaxAttempts < 1 {
 			t.MaxAttempts = 1
 		}
+		t.Priority = min(max(t.Priority, outbox.Low), outbox.High)
+		t.KeyPolicy = min(t.KeyPolicy, outbox.ParkWholeKey)
 		rec := appendTask(make([]byte, createPrefix, createPrefix+taskSize(t)), t)
 		records[i] = rec
 		raw := rec[createPrefix:]

@@ -132,7 +132,7 @@ func damagedTask(id outbox.ID, from home, raw []byte) outbox.Task {
 	if err != nil {
 		t = outbox.Task{}
 		r := reader{b: taskIn(from, raw)}
-		r.take(taskFixed)
+		r.take(fixedSize(r.b))
 		if name := r.bytes(); !r.bad && len(name) <= outbox.MaxNameBytes {
 			t.Name = string(name)
 		}

@@ -21,7 +21,7 @@ import (
 // cost is what the comment of WithMaxBytes says that a task costs.
 func cost(t outbox.Task) int64 {
 	text := func(n int) int { return len(binary.AppendUvarint(nil, uint64(n))) + n }
-	n := 53 + text(len(t.Name)) + text(len(t.Key)) + text(len(t.ContentType)) + text(len(t.Unique)) + text(len(t.LatestOnly))
+	n := 54 + text(len(t.Name)) + text(len(t.Key)) + text(len(t.ContentType)) + text(len(t.Unique)) + text(len(t.LatestOnly))
 	n += len(binary.AppendUvarint(nil, uint64(len(t.Headers)))) + text(len(t.Payload))
 	for name, value := range t.Headers {
 		n += text(len(name)) + text(len(value))

@@ -81,7 +81,7 @@ func (s *Store) oldestInMemory() int64 {
 func (s *Store) oldestInDatabase(b buckets) int64 {
 	c := b.tasks.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
-		if len(k) != len(outbox.ID{}) || len(v) < taskFixed {
+		if len(k) != len(outbox.ID{}) || len(v) < taskFixed1 {
 			continue
 		}
 		s.mu.Lock()

@@ -9,8 +9,7 @@ import (
 	"github.com/goutbox/goutbox/outbox"
 )
 
-// Claim takes waiting tasks that are due, oldest due time first and oldest ID
-// first among equals, and leases them to the caller.
+// Claim takes waiting tasks that are due and leases them to the caller.
 //
 // It first drops all whose time-to-live has run out, due or not, so that none of
 // them stands in the way of the next task of its key.
@@ -19,18 +18,21 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 	err := s.step(ctx, func(now time.Time) error {
 		s.expireLocked(now)
 		size, more := 0, false
-		for _, e := range s.dueLocked(now) {
+		for due := s.dueLocked(now, req); len(due) > 0; {
+			var e *entry
+			e, due = s.nextLocked(due)
 			size += len(e.Payload)
 			first := len(got.Tasks) == 0
 			if !first && (len(got.Tasks) >= req.Max || req.MaxBytes > 0 && size > req.MaxBytes) {
 				more = true
 				break
 			}
+			s.turns++
 			s.leaseLocked(e, req.Lease, now)
 			got.Tasks = append(got.Tasks, e.out())
 		}
 		if !more {
-			got.NextIn = s.nextInLocked(now)
+			got.NextIn = s.nextInLocked(now, req)
 		}
 		return nil
 	})
@@ -47,14 +49,32 @@ func (s *Store) expireLocked(now time.Time) {
 	}
 }
 
-// dueLocked returns what can be claimed now, in the order of claiming.
-func (s *Store) dueLocked(now time.Time) []*entry {
-	due := s.headsLocked()
-	due = slices.DeleteFunc(due, func(e *entry) bool { return e.DueAt.After(now) })
+// dueLocked returns what can be claimed now, in the order of claiming within a class.
+func (s *Store) dueLocked(now time.Time, req outbox.ClaimRequest) []*entry {
+	due := slices.DeleteFunc(s.matchingLocked(req), func(e *entry) bool { return e.DueAt.After(now) })
 	slices.SortFunc(due, func(a, b *entry) int {
+		if req.Newest {
+			a, b = b, a
+		}
 		return cmp.Or(a.DueAt.Compare(b.DueAt), a.ID.Compare(b.ID))
 	})
 	return due
+}
+
+// matchingLocked returns the heads that the request is about.
+func (s *Store) matchingLocked(req outbox.ClaimRequest) []*entry {
+	return slices.DeleteFunc(s.headsLocked(), func(e *entry) bool { return req.Match != nil && !req.Match(e.Name) })
+}
+
+// nextLocked takes the task out of due whose turn it is.
+func (s *Store) nextLocked(due []*entry) (next *entry, rest []*entry) {
+	for _, class := range outbox.Turn(s.turns) {
+		if i := slices.IndexFunc(due, func(e *entry) bool { return e.Priority == class }); i >= 0 {
+			next = due[i]
+			return next, slices.Delete(due, i, i+1)
+		}
+	}
+	panic("mem: a task of no class") // acceptLocked has seen to that
 }
 
 // headsLocked returns, oldest ID first, the waiting tasks that stand behind no
@@ -119,10 +139,12 @@ func (s *Store) waitAgainLocked(e *entry) {
 // nextInLocked returns how long until the passing of time alone may make a task
 // claimable: until a head is due, or a head expires and lets the next one through,
 // or a lease ends. It is called when nothing is claimable now.
-func (s *Store) nextInLocked(now time.Time) time.Duration {
+func (s *Store) nextInLocked(now time.Time, req outbox.ClaimRequest) time.Duration {
 	next := outbox.Forever
 	for _, e := range s.headsLocked() {
-		next = min(next, e.DueAt.Sub(now))
+		if req.Match == nil || req.Match(e.Name) {
+			next = min(next, e.DueAt.Sub(now))
+		}
 		if e.Key != "" && !e.ExpiresAt.IsZero() {
 			next = min(next, e.ExpiresAt.Sub(now))
 		}

@@ -83,6 +83,8 @@ func (s *Store) latestTakenLocked(key string) bool {
 func (s *Store) acceptLocked(t *outbox.Task, id outbox.ID, wall, now time.Time) {
 	t.ID, t.CreatedAt, t.Attempt = id, wall, 0
 	t.State, t.Reason, t.Token = outbox.Waiting, "", 0
+	t.Priority = min(max(t.Priority, outbox.Low), outbox.High)
+	t.KeyPolicy = min(t.KeyPolicy, outbox.ParkWholeKey)
 	t.DueAt, t.ExpiresAt = after(now, t.Delay), time.Time{}
 	if t.TTL > 0 {
 		t.ExpiresAt = after(now, t.TTL)

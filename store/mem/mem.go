@@ -21,6 +21,7 @@ type Store struct {
 	tasks     []*entry   // all that wait, are in flight or are dead; ordered by ID
 	lastID    outbox.ID  // the highest ID ever handed out or accepted
 	lastToken uint64     // the token of the latest claim
+	turns     uint64     // tasks claimed so far: see outbox.Turn
 	accepted  uint64
 	delivered uint64
 	requeued  uint64
