@@ -35,8 +35,10 @@ func (d *dispatcher) plan(now time.Time) (p plan) {
 	defer d.mu.Unlock()
 	look := !now.Before(d.next) || d.failures == 0 && d.fresh.Load()
 	switch {
-	case d.failed != nil, d.drain && d.outLocked():
+	case d.failed != nil, d.drain && (d.outLocked() || d.o.paused.Load()):
 		p.over = true
+	case d.o.paused.Load():
+		p.wait = Forever
 	case d.drain && !look && d.queue.n == 0 && d.active.n == 0 && d.unsettled == 0:
 		p.over = true
 	case !look:
@@ -87,7 +89,7 @@ func (d *dispatcher) claim(p plan) error {
 		d.gate.forget(p.probe)
 	} else {
 		d.queue.add(c.Tasks, p.probe)
-		if d.outLocked() && p.probe == 0 { // since the store was asked
+		if d.outLocked() && p.probe == 0 || d.o.paused.Load() { // since the store was asked
 			d.releaseQueueLocked()
 		}
 		d.callWorkerLocked()

@@ -206,10 +206,11 @@ func (d *dispatcher) stop() error {
 // releaseQueueLocked gives back what was claimed but not begun, due at once.
 func (d *dispatcher) releaseQueueLocked() {
 	for {
-		tasks, _ := d.queue.take(d.ahead)
+		tasks, probe := d.queue.take(d.ahead)
 		if len(tasks) == 0 {
 			return
 		}
+		d.gate.forget(probe) // or the gate would wait for what will never come
 		for _, t := range tasks {
 			d.bookLocked(Outcome{ID: t.ID, Token: t.Token, Verdict: Release})
 		}

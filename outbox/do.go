@@ -21,7 +21,7 @@ const rescueTimeout = 10 * time.Second
 // ends during the attempt, the event stays, and the attempt counts for nothing.
 //
 // With a transaction in ctx (see [WithTx]) p is not called: the event is published
-// by Start after the commit.
+// by Start after the commit. Nor is it while the outbox is paused.
 //
 // Payload, options and errors are those of [Outbox.Enqueue]. See also
 // [PublishFirst].
@@ -31,10 +31,10 @@ func (o *Outbox) Do(ctx context.Context, name string, payload any, p Publisher, 
 	}
 	tasks := make([]Task, 1)
 	t := &tasks[0]
-	if err := o.fill(t, name, payload, opts); err != nil {
+	if err := o.fill(t, name, payload, o.headersOf(ctx), opts); err != nil {
 		return err
 	}
-	if TxFrom(ctx) == nil {
+	if TxFrom(ctx) == nil && !o.paused.Load() {
 		t.Lease = o.lease(0)
 		if t.publishFirst && !t.kept() {
 			return o.publishFirst(ctx, tasks, p)

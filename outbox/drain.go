@@ -34,7 +34,7 @@ func (n *Drained) add(outs []Outcome) {
 //
 // Errors: [ErrUnavailable] around the cause as soon as the destination cannot be
 // reached; that of ctx when it ends, after the attempts under way have finished;
-// [ErrInvalid] for a nil publisher; those of the store. The counts come with every
+// [ErrPaused]; [ErrInvalid] for a nil publisher; those of the store. The counts come with every
 // error.
 func (o *Outbox) Drain(ctx context.Context, p Publisher) (Drained, error) {
 	if p == nil {
@@ -48,6 +48,8 @@ func (o *Outbox) Drain(ctx context.Context, p Publisher) (Drained, error) {
 	d.mu.Unlock()
 	switch {
 	case err != nil:
+	case o.paused.Load():
+		err = ErrPaused
 	case outage != nil && errors.Is(outage, ErrUnavailable):
 		err = outage
 	case outage != nil:

@@ -30,7 +30,7 @@ const maxWait = 100 * 365 * 24 * time.Hour
 // other errors nothing was accepted.
 func (o *Outbox) Enqueue(ctx context.Context, name string, payload any, opts ...EventOption) (ID, error) {
 	tasks := make([]Task, 1)
-	if err := o.fill(&tasks[0], name, payload, opts); err != nil {
+	if err := o.fill(&tasks[0], name, payload, o.headersOf(ctx), opts); err != nil {
 		return ID{}, err
 	}
 	err := o.create(ctx, tasks)
@@ -53,8 +53,9 @@ func (o *Outbox) EnqueueBatch(ctx context.Context, events []Event, opts ...Event
 		return nil, nil
 	}
 	tasks := make([]Task, len(events))
+	headers := o.headersOf(ctx)
 	for i, e := range events {
-		if err := o.fillFrom(&tasks[i], e, opts); err != nil {
+		if err := o.fillFrom(&tasks[i], e, headers, opts); err != nil {
 			return nil, fmt.Errorf("event %d of %d: %w", i, len(events), err)
 		}
 	}
@@ -79,19 +80,20 @@ func (o *Outbox) create(ctx context.Context, tasks []Task) error {
 }
 
 // fill makes the task of Enqueue and Do.
-func (o *Outbox) fill(t *Task, name string, payload any, opts []EventOption) (err error) {
+func (o *Outbox) fill(t *Task, name string, payload any, headers map[string]string, opts []EventOption) (err error) {
 	t.Name = name
 	if t.Payload, t.ContentType, err = encode(payload); err != nil {
 		return err
 	}
 	apply(t, o.defaults)
 	apply(t, opts)
+	t.addHeaders(headers)
 	return o.finish(t)
 }
 
 // fillFrom makes the task of one event of EnqueueBatch: defaults first, then what
 // the event says, then the options of the call.
-func (o *Outbox) fillFrom(t *Task, e Event, opts []EventOption) error {
+func (o *Outbox) fillFrom(t *Task, e Event, headers map[string]string, opts []EventOption) error {
 	t.Name, t.ContentType, t.Payload = e.Name, typeBytes, e.Payload
 	apply(t, o.defaults)
 	if e.ContentType != "" {
@@ -106,6 +108,7 @@ func (o *Outbox) fillFrom(t *Task, e Event, opts []EventOption) error {
 		maps.Copy(t.Headers, e.Headers)
 	}
 	apply(t, opts)
+	t.addHeaders(headers)
 	return o.finish(t)
 }
 

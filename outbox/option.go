@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"context"
 	"log/slog"
 	"time"
 )
@@ -18,6 +19,7 @@ type config struct {
 	backoff        Backoff
 	log            *slog.Logger
 	defaults       []EventOption
+	headers        func(ctx context.Context) map[string]string
 }
 
 // Defaults of the options.

@@ -21,6 +21,9 @@ type Outbox struct {
 	// slice as it is: it is replaced, never changed.
 	mu      sync.Mutex
 	running atomic.Pointer[[]*dispatcher]
+
+	paused       atomic.Bool
+	headersPanic sync.Once // was logged
 }
 
 // New returns an outbox on a store. Several may share one store; what one accepts,
