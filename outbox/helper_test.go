@@ -204,6 +204,17 @@ type spy struct {
 	onClaim  func(call int) error // nil: none fails
 	onSettle func(call int) error
 	onCreate func(tasks []outbox.Task) error
+
+	onRequeue func() error
+}
+
+func (s *spy) Requeue(ctx context.Context, ids ...outbox.ID) (int, error) {
+	if s.onRequeue != nil {
+		if err := s.onRequeue(); err != nil {
+			return 0, err
+		}
+	}
+	return s.Store.Requeue(ctx, ids...)
 }
 
 func (s *spy) Create(ctx context.Context, tasks []outbox.Task) error {
