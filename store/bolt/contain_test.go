@@ -164,3 +164,15 @@ func TestOpen_MetaPage(t *testing.T) {
 	wantRefused(t, dir, outbox.ErrCorrupt, "outbox.db", "meta page", "byte")
 	require.Equal(t, before, hashes(t, filepath.Join(dir, "wal")))
 }
+
+// A device that does not start says what can be done about it.
+func TestOpen_Advice(t *testing.T) {
+	dir := t.TempDir()
+	copyDir(t, golden, dir)
+	path := filepath.Join(dir, "outbox.db")
+	require.NoError(t, os.Truncate(path, 8192))
+	_, err := bolt.Open(dir, quiet)
+	require.ErrorIs(t, err, outbox.ErrCorrupt)
+	require.ErrorContains(t, err, "bolt.Verify lists all that is wrong there, bolt.Salvage keeps what is intact")
+	require.ErrorContains(t, err, dir)
+}

@@ -61,7 +61,7 @@ func Open(dir string, opts ...Option) (*Store, error) {
 		err = s.start()
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.release())
+		return nil, advise(errors.Join(err, s.release()), dir)
 	}
 	return s, nil
 }

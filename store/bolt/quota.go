@@ -23,6 +23,19 @@ const (
 	DropOldest
 )
 
+// String returns the constant's name.
+func (o Overflow) String() string {
+	switch o {
+	case Reject:
+		return "Reject"
+	case Block:
+		return "Block"
+	case DropOldest:
+		return "DropOldest"
+	}
+	return fmt.Sprintf("Overflow(%d)", uint8(o))
+}
+
 // minQuotaBytes is the smallest quota of bytes.
 const minQuotaBytes = 1 << 20
 
@@ -129,8 +142,12 @@ func (f *fullError) Error() string {
 	if f.lacks.bytes > 0 {
 		text += fmt.Sprintf(": %d of %d bytes are used, and %d more are asked for", f.used.bytes, f.quota.bytes, f.asked.bytes)
 	}
+	and := ": "
+	if f.lacks.bytes > 0 {
+		and = ", and "
+	}
 	if f.lacks.tasks > 0 {
-		text += fmt.Sprintf(": %d of %d events are there, and %d more are asked for", f.used.tasks, f.quota.tasks, f.asked.tasks)
+		text += and + fmt.Sprintf("%d of %d events are there, and %d more are asked for", f.used.tasks, f.quota.tasks, f.asked.tasks)
 	}
 	return text + ": have events delivered, delete some, or raise the quota"
 }
