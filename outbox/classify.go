@@ -26,7 +26,7 @@ const (
 // result is how an attempt ended for one event.
 type result struct {
 	class class
-	after time.Duration // of refused: how long the destination wants to be left alone; 0 = not said
+	after time.Duration // of refused and unavailable: how long the destination wants to be left alone; 0 = not said
 	ended bool          // the error is that of a context that has ended
 	err   error
 	text  string // of err, within MaxErrorBytes
@@ -54,6 +54,9 @@ func classify(err error) (r result) {
 	switch {
 	case errors.As(err, &m):
 		r.class, r.after = m.class, max(m.after, 0)
+		if inner := (*marked)(nil); r.class == unavailable && errors.As(m.error, &inner) {
+			r.after = max(inner.after, 0)
+		}
 	case errors.Is(err, ErrUnavailable) || timeout || unreachable(err, false):
 		r.class = unavailable
 	}

@@ -10,6 +10,7 @@ const (
 	shutAfter  = 3               // unavailable results in a row, with no success between
 	probeFirst = 2 * time.Second // the first probe comes within this time, and not before half of it
 	probeMost  = time.Minute     // the longest time between probes
+	probeAfter = time.Hour       // the longest that a destination may ask for
 )
 
 // gate keeps an outage from costing anything (P6). It counts attempts that could
@@ -66,24 +67,30 @@ func (g *gate) passed() (opened bool) {
 }
 
 // failed notes an attempt that could not reach the destination. It reports whether
-// that has shut the gate.
-func (g *gate) failed(now time.Time, probe uint64) (shut bool) {
+// that has shut the gate. A destination that says itself that it is away, and that it
+// wants to be left alone after that long, need not say it three times.
+func (g *gate) failed(now time.Time, probe uint64, after time.Duration) (shut bool) {
 	g.row++
-	if !g.shut {
-		if g.row < shutAfter {
-			return false
-		}
-		g.shut, g.since = true, now
-		g.next = now.Add(probePause(0))
-		return true
+	var asked time.Time
+	if after > 0 {
+		asked = now.Add(min(after, probeAfter) + rand.N(probeFirst)) // nor may a fleet come back in step
 	}
-	// Attempts that were under way as it shut come in late, and say nothing new.
-	if probe != 0 && probe == g.probe {
+	switch {
+	case !g.shut && g.row < shutAfter && after <= 0:
+		return false
+	case !g.shut:
+		g.shut, g.since, shut = true, now, true
+		g.next = now.Add(probePause(0))
+	case probe != 0 && probe == g.probe:
 		g.probe = 0
 		g.fails++
 		g.next = now.Add(probePause(g.fails))
 	}
-	return false
+	// Attempts that were under way as it shut come in late, and say nothing else that is new.
+	if asked.After(g.next) {
+		g.next = asked
+	}
+	return shut
 }
 
 // refused notes an attempt that the destination has answered, but not taken. That

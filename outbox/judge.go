@@ -121,8 +121,11 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 		switch {
 		case r.class == refused || r.class == permanent:
 			s.refused = true
-		case r.class == unavailable && s.down == nil:
-			s.down = r.err
+		case r.class == unavailable:
+			if s.down == nil {
+				s.down = r.err
+			}
+			s.after = max(s.after, r.after)
 		}
 		if r.class == unavailable && a.probe != 0 {
 			out.Delay = rotateDelay
@@ -147,7 +150,7 @@ func (d *dispatcher) noteLocked(probe uint64, s summary) (n *news) {
 		if d.outage == nil {
 			d.outage = s.down
 		}
-		if d.gate.failed(time.Now(), probe) {
+		if d.gate.failed(time.Now(), probe, s.after) {
 			n = &news{down: s.down}
 		}
 		if d.outLocked() {

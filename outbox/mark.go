@@ -13,7 +13,10 @@ func Permanent(err error) error { return mark(err, permanent, 0) }
 //
 // Connections refused, reset or timed out and failed lookups of the standard
 // library need no mark. Use it for the errors of other libraries ("not
-// connected"), and for answers that mean the same, such as HTTP 502 and 503.
+// connected"), and for answers that mean the same, such as HTTP 502 and 503; see
+// [HTTPError]. A destination that says for how long it will be away is left alone for
+// that time, an hour at most, if err is marked with [RetryAfter] inside:
+// Unavailable(RetryAfter(err, d)).
 func Unavailable(err error) error { return mark(err, unavailable, 0) }
 
 // RetryAfter marks an error with which the destination has put the event off, as
