@@ -20,6 +20,7 @@ import (
 // dispatcher adds to an attempt.
 type dispatcher struct {
 	o       *Outbox
+	dest    *destination                                          // where it publishes to
 	publish func(ctx context.Context, tasks []Task, errs []error) // contained: does not panic
 	batch   int                                                   // most tasks of one attempt
 	drain   bool                                                  // end when nothing is due, or at the first sign of an outage
@@ -73,6 +74,7 @@ type dispatcher struct {
 func (o *Outbox) newDispatcher(ctx context.Context, publish func(context.Context, []Task, []error), batch int) *dispatcher {
 	d := &dispatcher{
 		o:       o,
+		dest:    o.own,
 		publish: publish,
 		batch:   batch,
 		ahead:   max(o.concurrency, minAhead),

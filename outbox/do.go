@@ -62,7 +62,7 @@ func (o *Outbox) publishFirst(ctx context.Context, tasks []Task, p Publisher) er
 	t.ID, t.CreatedAt = ulid.Make(), time.Now().Round(0).UTC()
 	r := o.attempt(ctx, t, p)
 	if r.class == delivered {
-		o.report(ctx, t, r, Outcome{Verdict: Done})
+		o.ended(ctx, t, r, Outcome{Verdict: Done})
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -75,6 +75,8 @@ func (o *Outbox) publishFirst(ctx context.Context, tasks []Task, p Publisher) er
 	}
 	if t.State == InFlight {
 		o.settleOne(ctx, t, r)
+	} else { // it has expired, or waits for a Start: the attempt was for nothing
+		o.own.failed(r, Release)
 	}
 	return nil
 }
@@ -82,8 +84,11 @@ func (o *Outbox) publishFirst(ctx context.Context, tasks []Task, p Publisher) er
 // attempt publishes one event in the caller's goroutine.
 func (o *Outbox) attempt(ctx context.Context, t *Task, p Publisher) result {
 	var limit timeLimit
-	limit.start(ctx, time.Now(), o.publishTimeout)
+	now := time.Now()
+	limit.start(ctx, now, o.publishTimeout)
 	defer limit.stop()
+	o.own.begins(1, now)
+	defer o.own.ends(1)
 	e := t.Event
 	e.Attempt = t.Attempts + 1
 	r := classify(p.contained(&limit, e))
@@ -96,7 +101,17 @@ func (o *Outbox) attempt(ctx context.Context, t *Task, p Publisher) result {
 // settleOne ends the claim of a task that Do has tried.
 func (o *Outbox) settleOne(ctx context.Context, t *Task, r result) {
 	out := o.outcome(t, r)
-	o.report(ctx, t, r, out)
+	o.ended(ctx, t, r, out)
 	o.settleLate(ctx, []Outcome{out})
 	o.nudge() // a retry is due some time, or the next of its key now
+}
+
+// ended counts and reports an attempt of Do.
+func (o *Outbox) ended(ctx context.Context, t *Task, r result, out Outcome) {
+	if out.Verdict == Done {
+		o.own.took(1)
+	} else {
+		o.own.failed(r, out.Verdict)
+	}
+	o.report(ctx, t, r, out)
 }

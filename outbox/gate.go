@@ -50,6 +50,14 @@ func (g *gate) permit(now time.Time, want int) (n int, probe uint64, wait time.D
 	return min(want, 1), g.probe, 0
 }
 
+// state says how the gate stands.
+func (g *gate) state() GateState {
+	if g.shut {
+		return GateShut
+	}
+	return GateOpen
+}
+
 // forget takes a probe back: there was nothing to claim, or the attempt was cut
 // short. The next may follow at once.
 func (g *gate) forget(probe uint64) {

@@ -114,6 +114,7 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 		}
 	}
 	d.passed.Add(uint64(s.delivered)) // first: within a batch, too, others may get through
+	d.dest.took(s.delivered)
 	for i := range a.tasks {
 		t := &a.tasks[i]
 		r := d.result(a, errs[i])
@@ -129,6 +130,9 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 		}
 		if r.class == unavailable && a.probe != 0 {
 			out.Delay = rotateDelay
+		}
+		if out.Verdict != Done {
+			d.dest.failed(r, out.Verdict)
 		}
 		s.frees = s.frees || out.Verdict != Done || t.Key != ""
 		d.o.report(d.ctx, t, r, out)

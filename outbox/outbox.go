@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Outbox accepts events, keeps them in a [Store] until they are published, and
@@ -17,13 +18,17 @@ type Outbox struct {
 	store Store
 	config
 
-	// mu guards changes of running. Readers, among them every Enqueue, take the
-	// slice as it is: it is replaced, never changed.
+	// mu guards changes of running, and destinations. Readers of running, among them
+	// every Enqueue, take the slice as it is: it is replaced, never changed.
 	mu      sync.Mutex
 	running atomic.Pointer[[]*dispatcher]
 
 	paused       atomic.Bool
 	headersPanic sync.Once // was logged
+
+	began        time.Time               // a moment before New ran: nothing happens 0 after it
+	destinations map[string]*destination // by name; guarded by mu
+	own          *destination            // the one without a name
 }
 
 // New returns an outbox on a store. Several may share one store; what one accepts,
@@ -35,6 +40,8 @@ func New(store Store, opts ...Option) *Outbox {
 	}
 	o := &Outbox{store: store, config: configure(opts)}
 	o.running.Store(&[]*dispatcher{})
+	o.began, o.destinations = time.Now().Add(-1), map[string]*destination{}
+	o.own = o.destination("")
 	return o
 }
 

@@ -74,7 +74,9 @@ func (w *worker) next() bool {
 	}
 	a.tasks, a.probe = d.queue.take(d.batch)
 	a.passed = d.passed.Load()
-	a.start(d.ctx, time.Now(), d.o.publishTimeout)
+	now := time.Now()
+	a.start(d.ctx, now, d.o.publishTimeout)
+	d.dest.begins(len(a.tasks), now)
 	d.active.add(a)
 	w.cur = a
 	d.callWorkerLocked()
@@ -105,6 +107,7 @@ func (w *worker) publish() bool {
 func (w *worker) judge() bool {
 	a := w.cur
 	a.stop()
+	w.d.dest.ends(len(a.tasks))
 	if a.ended.Swap(true) {
 		w.late()
 		return false
