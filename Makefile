@@ -55,6 +55,8 @@ cpus: ## the tests of the core on 1, 2 and 4 processors
 examples: ## run the examples as a user would
 	go run ./examples/quickstart
 	go run ./examples/transaction
+	go run ./examples/cli
+	go run ./examples/webhook
 
 .PHONY: bench
 bench: ## the benchmark harness, under a minute
