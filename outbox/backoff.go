@@ -12,11 +12,11 @@ import (
 type Backoff func(attempt int) time.Duration
 
 // backoffOf returns the backoff of a task: its own, or that of the outbox.
-func (o *Outbox) backoffOf(t *Task) Backoff {
+func (c *config) backoffOf(t *Task) Backoff {
 	if t.RetryBase > 0 {
 		return ExponentialBackoff(t.RetryBase, t.RetryMax)
 	}
-	return o.backoff
+	return c.backoff
 }
 
 // ExponentialBackoff waits for a random time of at most base after the first

@@ -28,7 +28,7 @@ func (o *Outbox) StartBatch(ctx context.Context, p BatchPublisher) error {
 	if p == nil {
 		return errNoPublisher
 	}
-	return o.newDispatcher(ctx, p.all, maxBatchEvents).run()
+	return o.newDispatcher(ctx, &o.config, p.all, maxBatchEvents).run()
 }
 
 // all publishes tasks with one call.

@@ -59,7 +59,7 @@ func (d *dispatcher) plan(now time.Time) (p plan) {
 // will be wanted within the horizon at the pace since the last claim. Nothing while
 // half of that is queued, so that claims are not made one task at a time.
 func (d *dispatcher) roomLocked(now time.Time) (tasks, bytes int) {
-	target := max(d.o.concurrency-d.active.n, 0) * d.batch
+	target := max(d.conf.concurrency-d.active.n, 0) * d.batch
 	if d.ended > 0 {
 		target += int(min(int64(d.ended)*int64(horizon)/max(int64(now.Sub(d.claimed)), 1), int64(d.ahead)))
 	}
@@ -85,6 +85,7 @@ func (d *dispatcher) claim(p plan) error {
 	c, err := d.o.store.Claim(d.caller, ClaimRequest{Max: p.max, MaxBytes: p.bytes, Lease: d.lease})
 	d.mu.Lock()
 	d.ended = 0
+	d.gate.ramp.took(len(c.Tasks))
 	if len(c.Tasks) == 0 {
 		d.gate.forget(p.probe)
 	} else {
@@ -104,7 +105,7 @@ func (d *dispatcher) claim(p plan) error {
 		if len(c.Tasks) == 0 {
 			c.NextIn = max(c.NextIn, time.Millisecond) // a store that contradicts itself must not make us spin
 		}
-		d.next = now.Add(min(c.NextIn, d.o.loopInterval))
+		d.next = now.Add(min(c.NextIn, d.conf.loopInterval))
 		return nil
 	case d.caller.Err() != nil:
 		return nil
@@ -114,7 +115,7 @@ func (d *dispatcher) claim(p plan) error {
 	pause := storePause(d.failures)
 	d.failures++
 	d.next = now.Add(pause)
-	d.o.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: cannot claim, will try again",
+	d.conf.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: cannot claim, will try again",
 		slog.String("error", err.Error()), slog.Duration("delay", pause))
 	return nil
 }

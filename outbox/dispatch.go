@@ -21,6 +21,7 @@ import (
 type dispatcher struct {
 	o       *Outbox
 	dest    *destination                                          // where it publishes to
+	conf    *config                                               // of the outbox, or of one destination of a Mux
 	publish func(ctx context.Context, tasks []Task, errs []error) // contained: does not panic
 	batch   int                                                   // most tasks of one attempt
 	drain   bool                                                  // end when nothing is due, or at the first sign of an outage
@@ -71,13 +72,14 @@ type dispatcher struct {
 }
 
 // newDispatcher prepares a dispatcher that publishes up to batch tasks at a time.
-func (o *Outbox) newDispatcher(ctx context.Context, publish func(context.Context, []Task, []error), batch int) *dispatcher {
+func (o *Outbox) newDispatcher(ctx context.Context, conf *config, publish func(context.Context, []Task, []error), batch int) *dispatcher {
 	d := &dispatcher{
 		o:       o,
 		dest:    o.own,
+		conf:    conf,
 		publish: publish,
 		batch:   batch,
-		ahead:   max(o.concurrency, minAhead),
+		ahead:   max(conf.concurrency, minAhead),
 		caller:  ctx,
 		ctx:     context.WithoutCancel(ctx),
 		wakeup:  make(chan struct{}, 1),
@@ -87,7 +89,8 @@ func (o *Outbox) newDispatcher(ctx context.Context, publish func(context.Context
 	if batch > 1 {
 		d.ahead = max(d.ahead, aheadBatches*batch)
 	}
-	d.lease = o.lease(1 + d.ahead/(o.concurrency*batch))
+	d.lease = conf.lease(1 + d.ahead/(conf.concurrency*batch))
+	d.gate.ramp = conf.ramp
 	d.ready.L, d.settling.L = &d.mu, &d.mu
 	return d
 }
@@ -95,11 +98,11 @@ func (o *Outbox) newDispatcher(ctx context.Context, publish func(context.Context
 // lease is how long a claim may last: the attempt, the attempts that the task waits
 // for before, the time in which a late result counts, and a margin. That it is long
 // costs nothing, for a restart ends it.
-func (o *Outbox) lease(waits int) time.Duration {
-	if o.publishTimeout > MaxLease/time.Duration(waits+1) {
+func (c *config) lease(waits int) time.Duration {
+	if c.publishTimeout > MaxLease/time.Duration(waits+1) {
 		return MaxLease
 	}
-	return min(o.publishTimeout*time.Duration(waits+1)+lateFor+time.Minute, MaxLease)
+	return min(c.publishTimeout*time.Duration(waits+1)+lateFor+time.Minute, MaxLease)
 }
 
 // run does all of it, and returns when everything has ended.

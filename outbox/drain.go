@@ -40,7 +40,7 @@ func (o *Outbox) Drain(ctx context.Context, p Publisher) (Drained, error) {
 	if p == nil {
 		return Drained{}, errNoPublisher
 	}
-	d := o.newDispatcher(ctx, p.each, 1)
+	d := o.newDispatcher(ctx, &o.config, p.each, 1)
 	d.drain = true
 	err := d.run()
 	d.mu.Lock()

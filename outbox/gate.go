@@ -20,8 +20,7 @@ const (
 //
 // There is one gate for each dispatcher, which knows one destination. It does no
 // locking, starts nothing and reads no clock, so that a dispatcher with several
-// destinations can hold several; and permit is where a limit on the ramp after an
-// outage would go.
+// destinations can hold several. When it opens again the [ramp] begins.
 type gate struct {
 	row   int       // unavailable results since the last success
 	shut  bool      // since that many in a row
@@ -31,6 +30,8 @@ type gate struct {
 	next   time.Time // no probe before
 	probe  uint64    // the probe under way; 0 = none
 	probes uint64    // probes so far: each has a number of its own
+
+	ramp ramp // of what is claimed while the gate is open
 }
 
 // permit says how many of the wanted tasks may be claimed now. With a number, they
@@ -39,7 +40,8 @@ type gate struct {
 func (g *gate) permit(now time.Time, want int) (n int, probe uint64, wait time.Duration) {
 	switch {
 	case !g.shut:
-		return want, 0, 0
+		n, wait = g.ramp.permit(now, want)
+		return n, 0, wait
 	case g.probe != 0:
 		return 0, 0, Forever
 	case now.Before(g.next):
@@ -52,8 +54,11 @@ func (g *gate) permit(now time.Time, want int) (n int, probe uint64, wait time.D
 
 // state says how the gate stands.
 func (g *gate) state() GateState {
-	if g.shut {
+	switch {
+	case g.shut:
 		return GateShut
+	case g.ramp.on:
+		return GateRamping
 	}
 	return GateOpen
 }
@@ -70,7 +75,10 @@ func (g *gate) forget(probe uint64) {
 // reports so if it was shut.
 func (g *gate) passed() (opened bool) {
 	opened = g.shut
-	*g = gate{since: g.since, probes: g.probes}
+	*g = gate{since: g.since, probes: g.probes, ramp: g.ramp}
+	if opened {
+		g.ramp.begin()
+	}
 	return opened
 }
 
@@ -88,6 +96,7 @@ func (g *gate) failed(now time.Time, probe uint64, after time.Duration) (shut bo
 		return false
 	case !g.shut:
 		g.shut, g.since, shut = true, now, true
+		g.ramp.end()
 		g.next = now.Add(probePause(0))
 	case probe != 0 && probe == g.probe:
 		g.probe = 0

@@ -48,7 +48,7 @@ func (d *dispatcher) giveUp(now time.Time) (next time.Duration) {
 func (d *dispatcher) overdue(now time.Time) (*attempt, time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.lost >= d.o.concurrency && !d.stopping {
+	if d.lost >= d.conf.concurrency && !d.stopping {
 		return nil, Forever // a few may be lost, without end they may not: wait for one to return
 	}
 	for a := d.active.first; a != nil; a = a.next {
@@ -64,7 +64,7 @@ func (d *dispatcher) overdue(now time.Time) (*attempt, time.Duration) {
 		}
 	}
 	if d.queue.n > 0 { // the next attempt may begin at any moment, and tells nobody
-		return nil, d.o.publishTimeout + grace
+		return nil, d.conf.publishTimeout + grace
 	}
 	return nil, Forever
 }
@@ -72,7 +72,7 @@ func (d *dispatcher) overdue(now time.Time) (*attempt, time.Duration) {
 // writeOff goes on without the worker of an attempt that was given up. It counts as
 // a timeout for the gate already, but the event stays in flight.
 func (d *dispatcher) writeOff(a *attempt) {
-	d.o.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: publisher does not obey its context, given up",
+	d.conf.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: publisher does not obey its context, given up",
 		slog.String("id", a.tasks[0].ID.String()), slog.String("event", a.tasks[0].Name), slog.Int("events", len(a.tasks)))
 	sum := summary{refused: true}
 	if r := d.result(a, errHangs); r.class == unavailable {
@@ -124,7 +124,7 @@ func (w *worker) late() {
 	d.lost--
 	d.mu.Unlock()
 
-	d.o.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: publisher has come back after it was given up",
+	d.conf.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: publisher has come back after it was given up",
 		slog.String("id", a.tasks[0].ID.String()), slog.String("event", a.tasks[0].Name), slog.Bool("counts", counts))
 	if counts {
 		outs, sum := d.judge(a, w.errs, nil)

@@ -154,6 +154,13 @@ func (r *receiver) calls() []delivery {
 	return slices.Clone(r.got)
 }
 
+// clear forgets the calls so far.
+func (r *receiver) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got = nil
+}
+
 // names returns the names of the events of the calls so far.
 func (r *receiver) names() string {
 	var all []string

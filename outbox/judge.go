@@ -21,7 +21,7 @@ const (
 
 // outcome says what becomes of a task after an attempt. Its Attempts are those
 // before.
-func (o *Outbox) outcome(t *Task, r result) Outcome {
+func (c *config) outcome(t *Task, r result) Outcome {
 	out := Outcome{ID: t.ID, Token: t.Token}
 	switch r.class {
 	case delivered:
@@ -44,14 +44,14 @@ func (o *Outbox) outcome(t *Task, r result) Outcome {
 	case r.after > 0:
 		out.Verdict, out.Delay = Retry, min(r.after, maxWait)
 	default:
-		out.Verdict, out.Delay = Retry, min(max(o.backoffOf(t)(n), 0), maxWait)
+		out.Verdict, out.Delay = Retry, min(max(c.backoffOf(t)(n), 0), maxWait)
 	}
 	return out
 }
 
 // report logs what became of an attempt, in one line: at Error when the event has
 // died, at Warn when the publisher has panicked, else at Debug.
-func (o *Outbox) report(ctx context.Context, t *Task, r result, out Outcome) {
+func (c *config) report(ctx context.Context, t *Task, r result, out Outcome) {
 	level, msg := slog.LevelDebug, ""
 	panicked, _ := r.err.(*panicError)
 	if panicked != nil {
@@ -67,7 +67,7 @@ func (o *Outbox) report(ctx context.Context, t *Task, r result, out Outcome) {
 	case Bury:
 		level, msg = slog.LevelError, "outbox: event is dead"
 	}
-	if !o.log.Enabled(ctx, level) {
+	if !c.log.Enabled(ctx, level) {
 		return
 	}
 	attrs := append(make([]slog.Attr, 0, 8), slog.String("id", t.ID.String()), slog.String("event", t.Name))
@@ -86,7 +86,7 @@ func (o *Outbox) report(ctx context.Context, t *Task, r result, out Outcome) {
 	if panicked != nil {
 		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
 	}
-	o.log.LogAttrs(ctx, level, msg, attrs...)
+	c.log.LogAttrs(ctx, level, msg, attrs...)
 }
 
 // result reads the error of an event of the attempt, knowing what went on meanwhile.
@@ -118,7 +118,7 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 	for i := range a.tasks {
 		t := &a.tasks[i]
 		r := d.result(a, errs[i])
-		out := d.o.outcome(t, r)
+		out := d.conf.outcome(t, r)
 		switch {
 		case r.class == refused || r.class == permanent:
 			s.refused = true
@@ -135,7 +135,7 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 			d.dest.failed(r, out.Verdict)
 		}
 		s.frees = s.frees || out.Verdict != Done || t.Key != ""
-		d.o.report(d.ctx, t, r, out)
+		d.conf.report(d.ctx, t, r, out)
 		outs = append(outs, out)
 	}
 	return outs, s
@@ -182,9 +182,9 @@ func (d *dispatcher) tell(n *news) {
 	switch {
 	case n == nil || d.drain:
 	case n.down != nil:
-		d.o.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: destination unavailable, waiting and probing",
+		d.conf.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: destination unavailable, waiting and probing",
 			slog.String("error", classify(n.down).text))
 	default:
-		d.o.log.LogAttrs(d.ctx, slog.LevelInfo, "outbox: destination available again", slog.Duration("after", n.outage))
+		d.conf.log.LogAttrs(d.ctx, slog.LevelInfo, "outbox: destination available again", slog.Duration("after", n.outage))
 	}
 }

@@ -19,6 +19,7 @@ type config struct {
 	backoff        Backoff
 	log            *slog.Logger
 	defaults       []EventOption
+	ramp           ramp
 	headers        func(ctx context.Context) map[string]string
 }
 
@@ -45,6 +46,7 @@ func configure(opts []Option) config {
 	c.publishTimeout = positive(c.publishTimeout, defaultPublishTimeout)
 	c.concurrency = positive(c.concurrency, defaultConcurrency)
 	c.maxPayload = positive(c.maxPayload, defaultMaxPayload)
+	c.ramp = c.ramp.withDefaults()
 	if c.backoff == nil {
 		c.backoff = ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)
 	}

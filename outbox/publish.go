@@ -47,7 +47,7 @@ func (o *Outbox) Start(ctx context.Context, p Publisher) error {
 	if p == nil {
 		return errNoPublisher
 	}
-	return o.newDispatcher(ctx, p.each, 1).run()
+	return o.newDispatcher(ctx, &o.config, p.each, 1).run()
 }
 
 // each publishes tasks one after another; a dispatcher gives it one at a time.

@@ -98,7 +98,7 @@ func (d *dispatcher) settleBatch(batch []Outcome) error {
 		if last == lastTries || final(err) {
 			return fmt.Errorf("outbox: settle %d outcomes: %w", len(batch), err)
 		}
-		d.o.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: cannot settle, will try again",
+		d.conf.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: cannot settle, will try again",
 			slog.String("error", err.Error()), slog.Int("outcomes", len(batch)), slog.Duration("delay", pause))
 		timer := time.NewTimer(pause)
 		select {

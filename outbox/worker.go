@@ -31,7 +31,7 @@ func (d *dispatcher) callWorkerLocked() {
 	case d.idle > 0:
 		d.calling = true
 		d.ready.Signal()
-	case d.workers < d.o.concurrency:
+	case d.workers < d.conf.concurrency:
 		d.calling = true
 		d.workers++
 		go d.work() // ends at the stop, which counts them; or with its publisher, see giveUp
@@ -75,7 +75,7 @@ func (w *worker) next() bool {
 	a.tasks, a.probe = d.queue.take(d.batch)
 	a.passed = d.passed.Load()
 	now := time.Now()
-	a.start(d.ctx, now, d.o.publishTimeout)
+	a.start(d.ctx, now, d.conf.publishTimeout)
 	d.dest.begins(len(a.tasks), now)
 	d.active.add(a)
 	w.cur = a
