@@ -60,6 +60,9 @@ func (d *dispatcher) plan(now time.Time) (p plan) {
 // half of that is queued, so that claims are not made one task at a time.
 func (d *dispatcher) roomLocked(now time.Time) (tasks, bytes int) {
 	target := max(d.conf.concurrency-d.active.n, 0) * d.batch
+	if d.conf.limiter != nil {
+		target = d.batch // the limiter, not the number of workers, says when they are wanted
+	}
 	if d.ended > 0 {
 		target += int(min(int64(d.ended)*int64(horizon)/max(int64(now.Sub(d.claimed)), 1), int64(d.ahead)))
 	}

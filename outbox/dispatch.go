@@ -56,6 +56,7 @@ type dispatcher struct {
 	workers int      // that run, without those given up
 	idle    int      // of them, those that wait for the queue
 	calling bool     // one was called and has not come yet
+	limited          // by the limiter, if there is one
 	lost    int      // goroutines of publishers given up
 
 	outcomes  []Outcome // for the settler
@@ -90,6 +91,9 @@ func (o *Outbox) newDispatcher(ctx context.Context, conf *config, publish func(c
 		d.ahead = max(d.ahead, aheadBatches*batch)
 	}
 	d.lease = conf.lease(1 + d.ahead/(conf.concurrency*batch))
+	if conf.limiter != nil {
+		d.lease = MaxLease // a limiter may take its time
+	}
 	d.gate.ramp = conf.ramp
 	d.ready.L, d.settling.L = &d.mu, &d.mu
 	return d
@@ -112,6 +116,7 @@ func (d *dispatcher) run() error {
 	}
 	leave := d.o.join(d)
 	defer leave()
+	d.startLimiter()
 	go d.settle() // ends when stop says so, which waits for it
 	err := d.loop()
 	if failed := d.stop(); err == nil {
@@ -177,6 +182,7 @@ func (d *dispatcher) loop() error {
 // from being settled.
 func (d *dispatcher) stop() error {
 	close(d.quit)
+	d.stopLimiter()
 	d.mu.Lock()
 	d.stopping = true
 	d.releaseQueueLocked()
@@ -185,10 +191,19 @@ func (d *dispatcher) stop() error {
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	patience := time.Now().Add(grace)
 	for {
-		overdue := d.giveUp(time.Now())
+		now := time.Now()
+		overdue := d.giveUp(now)
 		d.mu.Lock()
 		rest := d.workers
+		if d.atLimiter {
+			if left := patience.Sub(now); left > 0 {
+				overdue = min(overdue, left)
+			} else {
+				rest-- // it has nothing in hand
+			}
+		}
 		d.mu.Unlock()
 		if rest == 0 {
 			break

@@ -20,6 +20,7 @@ type config struct {
 	log            *slog.Logger
 	defaults       []EventOption
 	ramp           ramp
+	limiter        Limiter
 	headers        func(ctx context.Context) map[string]string
 }
 

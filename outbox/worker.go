@@ -27,7 +27,7 @@ type summary struct {
 // them busy within microseconds.
 func (d *dispatcher) callWorkerLocked() {
 	switch {
-	case d.queue.n == 0 || d.calling:
+	case d.queue.n == 0 || d.calling || d.atLimiter:
 	case d.idle > 0:
 		d.calling = true
 		d.ready.Signal()
@@ -60,11 +60,15 @@ func (w *worker) next() bool {
 		d.tell(n)
 		d.mu.Lock()
 	}
-	for d.queue.n == 0 {
+	for d.queue.n == 0 || d.atLimiter || !d.admittedLocked() {
 		if d.stopping {
 			d.workers--
 			d.wake()
 			return false
+		}
+		if d.queue.n > 0 && !d.atLimiter {
+			d.admitLocked()
+			continue
 		}
 		d.feedLocked()
 		d.idle++
@@ -72,6 +76,7 @@ func (w *worker) next() bool {
 		d.idle--
 		d.calling = false
 	}
+	d.admitted = false
 	a.tasks, a.probe = d.queue.take(d.batch)
 	a.passed = d.passed.Load()
 	now := time.Now()
