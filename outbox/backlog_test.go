@@ -97,7 +97,9 @@ func (s *backlog) Settle(_ context.Context, outs []outbox.Outcome) error {
 			t.DueAt = s.now().Add(o.Delay)
 			heap.Push(&s.waiting, t)
 		case outbox.Bury:
-			t.Attempts++
+			if o.Spends() {
+				t.Attempts++
+			}
 			s.dead = append(s.dead, *t)
 		}
 	}

@@ -142,8 +142,8 @@ const (
 	// is written to disk (P6), the task is due again after Delay, at once after a
 	// restart.
 	Release
-	// Bury: given up for Reason. The attempt is spent, Failure goes into the
-	// history, the task is a dead letter.
+	// Bury: given up for Reason. The attempt is spent, unless there was none (see
+	// [Outcome.Spends]), Failure goes into the history, the task is a dead letter.
 	Bury
 )
 
@@ -155,6 +155,12 @@ type Outcome struct {
 	Delay   time.Duration // of Retry and Release
 	Failure Failure       // of Retry and Bury
 	Reason  Reason        // of Bury
+}
+
+// Spends reports whether the outcome spends an attempt: Retry does, and Bury, but for
+// [ReasonUnhandled], when nobody was there to make one. Stores use it.
+func (o Outcome) Spends() bool {
+	return o.Verdict == Retry || o.Verdict == Bury && o.Reason != ReasonUnhandled
 }
 
 type txKey struct{}

@@ -47,7 +47,7 @@ const (
 // Failure is one attempt that failed, as the task's history remembers it.
 type Failure struct {
 	At      time.Time // wall clock when the attempt ended
-	Attempt int       // the attempt's number, from 1
+	Attempt int       // the attempt's number, from 1; 0 = there was none
 	Error   string    // at most [MaxErrorBytes] bytes
 }
 

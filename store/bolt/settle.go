@@ -89,7 +89,11 @@ func (e *entry) outcome(out *outbox.Outcome, now int64) *op {
 	case outbox.Done:
 		return &op{kind: opDone, id: e.id}
 	case outbox.Bury:
-		return &op{kind: opBury, id: e.id, clock: now, due: e.sched.due, attempts: e.sched.attempts + 1, failure: out.Failure, reason: out.Reason}
+		o := &op{kind: opBury, id: e.id, clock: now, due: e.sched.due, attempts: e.sched.attempts, failure: out.Failure, reason: out.Reason}
+		if out.Spends() {
+			o.attempts++
+		}
+		return o
 	}
 	if e.stale { // a newer task has taken its place meanwhile
 		return &op{kind: opDrop, id: e.id, drop: dropCoalesced}

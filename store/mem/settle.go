@@ -41,7 +41,9 @@ func (s *Store) settleLocked(o outbox.Outcome, now time.Time) error {
 		e.Token, e.DueAt = 0, after(now, o.Delay)
 		s.waitAgainLocked(e)
 	case outbox.Bury:
-		e.Attempts++
+		if o.Spends() {
+			e.Attempts++
+		}
 		e.Fail(o.Failure)
 		e.Token, e.State, e.Reason = 0, outbox.Dead, o.Reason
 	default:

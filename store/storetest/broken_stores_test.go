@@ -235,6 +235,13 @@ var brokenStores = []brokenStore{
 			}
 		})}
 	}},
+	{"nobody's attempt is one", []int{28}, func() *broken {
+		return &broken{settle: eachOutcome(func(o *outbox.Outcome) {
+			if o.Reason == outbox.ReasonUnhandled {
+				o.Reason = outbox.ReasonExhausted
+			}
+		})}
+	}},
 	{"takes any token", []int{29, 14}, func() *broken {
 		current := memo[outbox.ID, uint64]{}
 		return &broken{

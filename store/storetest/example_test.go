@@ -326,7 +326,9 @@ func (s *fileStore) Settle(ctx context.Context, outcomes []outbox.Outcome) error
 			case outbox.Release:
 				s.claims[o.ID] = claim{released: due}
 			case outbox.Retry, outbox.Bury:
-				r.Attempts++
+				if o.Spends() {
+					r.Attempts++
+				}
 				r.Fail(o.Failure)
 				r.Due = due
 				if o.Verdict == outbox.Bury {

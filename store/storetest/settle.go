@@ -13,7 +13,7 @@ var settleRules = []rule{
 	{25, "Retry", "Retry spends an attempt, adds the failure to the history and makes the task due after Delay, not before.", retryWaits},
 	{26, "Retry across a reopen", "Attempts, history and schedule of a refused task survive a reopen; it never waits longer than its own delay.", retryReopened},
 	{27, "Release", "P6: Release spends no attempt and leaves no trace; the task is due again after Delay, and at once after a reopen.", releaseWaits},
-	{28, "Bury", "A buried task is a dead letter: listed with its reason and history, kept across a reopen, never claimed.", buryKeeps},
+	{28, "Bury", "A buried task is a dead letter: listed with its reason and history, kept across a reopen, never claimed. ReasonUnhandled spends no attempt.", buryKeeps},
 	{29, "tokens", "An outcome whose token is not the current claim changes nothing and gives ErrLeaseLost; the others of the call take effect.", tokens},
 	{30, "history", "The history keeps the last MaxFailures failures, oldest first, each text cut to MaxErrorBytes.", history},
 }
@@ -121,27 +121,30 @@ func releaseWaits(c *trial) {
 }
 
 func buryKeeps(c *trial) {
-	c.create(task("a"), task("b"), task("c"))
-	got := c.claim(2)
-	for i, reason := range []outbox.Reason{outbox.ReasonExhausted, outbox.ReasonPermanent} {
-		c.settle(got[i:i+1], outbox.Outcome{Verdict: outbox.Bury, Reason: reason})
-		got[i].Attempts, got[i].Reason = 1, reason
+	c.create(task("a"), task("b"), task("c"), task("d"))
+	got := c.claim(3)
+	attempts := []int{1, 1, 0}
+	for i, reason := range []outbox.Reason{outbox.ReasonExhausted, outbox.ReasonPermanent, outbox.ReasonUnhandled} {
+		failure := outbox.Failure{At: time.Now(), Attempt: attempts[i], Error: "refused " + got[i].Name}
+		c.settle(got[i:i+1], outbox.Outcome{Verdict: outbox.Bury, Reason: reason, Failure: failure})
+		got[i].Attempts, got[i].Reason = attempts[i], reason
 	}
 	for range 2 {
 		dead := c.list(outbox.Filter{States: []outbox.State{outbox.Dead}})
-		c.named("list of the dead", dead, "a b")
+		c.named("list of the dead", dead, "a b c")
 		for i, t := range dead {
 			equal(c, "State", t.State, outbox.Dead)
-			if len(t.Failures) != 1 || t.Failures[0].Error != "refused "+t.Name || t.Failures[0].Attempt != 1 {
+			equal(c, "Attempts of "+t.Name, t.Attempts, attempts[i])
+			if len(t.Failures) != 1 || t.Failures[0].Error != "refused "+t.Name || t.Failures[0].Attempt != attempts[i] {
 				c.Errorf("history of %s: got %v, want one failure", t.Name, t.Failures)
 			}
 			got[i].Failures = t.Failures
 			c.same("dead", t, got[i])
 		}
-		equal(c, "Dead", c.stats().Dead, 2)
+		equal(c, "Dead", c.stats().Dead, 3)
 		c.reopen()
 	}
-	c.named("claim", c.claim(many), "c")
+	c.named("claim", c.claim(many), "d")
 }
 
 func tokens(c *trial) {
