@@ -5,13 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
-// What one call of a BatchPublisher gets at most.
-const (
-	maxBatchEvents = 100
-	maxBatchBytes  = 1 << 20 // of payloads, unless the first alone has more
-)
+// WithBatch says what one call of a [BatchPublisher] gets: at most so many events with
+// so many bytes of payloads, unless the first alone has more; 100 and 1 MiB by default.
+// Four batches and one for each worker, [WithConcurrency], are in memory at most.
+//
+// With a linger, a batch that is not full waits so long for more to come, counted from
+// its first event; one that is full goes at once. By default none waits: what is due
+// goes. At most an hour. Neither a probe, which is one event, nor a Drain nor a stop
+// waits: the stop gives back what has not begun. An event that waits is in flight: its
+// LatestOnly successor does not replace it any more, and the next of its key waits too.
+func WithBatch(maxEvents, maxBytes int, linger time.Duration) Option {
+	return func(c *config) { c.batchEvents, c.batchBytes, c.linger = maxEvents, maxBytes, linger }
+}
 
 // BatchPublisher delivers several events with one call. It returns nil if all are
 // delivered; else one error, or nil, for each event, of the same kinds as those of
@@ -22,13 +30,13 @@ const (
 type BatchPublisher func(ctx context.Context, events []Event) []error
 
 // StartBatch is [Outbox.Start] with a publisher that takes several events at a
-// time: as many as are due, up to 100 and up to 1 MiB of payloads; it does not wait
-// for more to come. Of the events with one key a batch has one at most (P4).
+// time: as many as are due, within the bounds of [WithBatch]. Of the events with one
+// key a batch has one at most, and the next is in another, later one (P4).
 func (o *Outbox) StartBatch(ctx context.Context, p BatchPublisher) error {
 	if p == nil {
 		return errNoPublisher
 	}
-	return o.newDispatcher(ctx, &o.config, p.all, maxBatchEvents).run()
+	return o.newDispatcher(ctx, &o.config, p.all, o.batchEvents).run()
 }
 
 // all publishes tasks with one call.

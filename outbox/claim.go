@@ -51,7 +51,7 @@ func (d *dispatcher) plan(now time.Time) (p plan) {
 			p.max, p.probe, p.wait = d.gate.permit(now, p.max)
 		}
 	}
-	p.wait = min(p.wait, overdue)
+	p.wait = min(p.wait, overdue, d.lingerLocked(now))
 	return p
 }
 
@@ -68,7 +68,10 @@ func (d *dispatcher) roomLocked(now time.Time) (tasks, bytes int) {
 	}
 	target = min(target, d.ahead)
 	d.low = target / 2
-	bytes = maxAheadBytes - d.queue.bytes
+	bytes = max(maxAheadBytes, d.bytes) - d.queue.bytes
+	if d.gathersLocked(now) { // also while all workers are busy
+		return max(target, d.batch) - d.queue.n, bytes
+	}
 	if d.queue.n >= target || d.queue.n > d.low || bytes <= 0 || d.unsettled >= maxUnsettled {
 		return 0, 0
 	}
@@ -86,13 +89,14 @@ func (d *dispatcher) outLocked() bool {
 func (d *dispatcher) claim(p plan) error {
 	d.fresh.Store(false) // before the claim: what comes during it is looked for again
 	c, err := d.o.store.Claim(d.caller, ClaimRequest{Max: p.max, MaxBytes: p.bytes, Lease: d.lease})
+	now := time.Now()
 	d.mu.Lock()
 	d.ended = 0
 	d.gate.ramp.took(len(c.Tasks))
 	if len(c.Tasks) == 0 {
 		d.gate.forget(p.probe)
 	} else {
-		d.queue.add(c.Tasks, p.probe)
+		d.queue.add(c.Tasks, p.probe, now)
 		if d.outLocked() && p.probe == 0 || d.o.paused.Load() { // since the store was asked
 			d.releaseQueueLocked()
 		}
@@ -100,7 +104,6 @@ func (d *dispatcher) claim(p plan) error {
 	}
 	d.mu.Unlock()
 
-	now := time.Now()
 	d.claimed = now
 	switch {
 	case err == nil:

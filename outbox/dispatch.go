@@ -24,6 +24,8 @@ type dispatcher struct {
 	conf    *config                                               // of the outbox, or of one destination of a Mux
 	publish func(ctx context.Context, tasks []Task, errs []error) // contained: does not panic
 	batch   int                                                   // most tasks of one attempt
+	bytes   int                                                   // most bytes of their payloads
+	linger  time.Duration                                         // how long an attempt waits for more of them
 	drain   bool                                                  // end when nothing is due, or at the first sign of an outage
 	ahead   int                                                   // most tasks claimed but not begun
 	lease   time.Duration
@@ -80,6 +82,7 @@ func (o *Outbox) newDispatcher(ctx context.Context, conf *config, publish func(c
 		conf:    conf,
 		publish: publish,
 		batch:   batch,
+		bytes:   conf.batchBytes,
 		ahead:   max(conf.concurrency, minAhead),
 		caller:  ctx,
 		ctx:     context.WithoutCancel(ctx),
@@ -88,9 +91,9 @@ func (o *Outbox) newDispatcher(ctx context.Context, conf *config, publish func(c
 		done:    make(chan struct{}),
 	}
 	if batch > 1 {
-		d.ahead = max(d.ahead, aheadBatches*batch)
+		d.ahead, d.linger = max(d.ahead, aheadBatches*batch), conf.linger
 	}
-	d.lease = conf.lease(1 + d.ahead/(conf.concurrency*batch))
+	d.lease = min(conf.lease(1+d.ahead/(conf.concurrency*batch))+d.linger, MaxLease)
 	if conf.limiter != nil {
 		d.lease = MaxLease // a limiter may take its time
 	}
@@ -226,7 +229,7 @@ func (d *dispatcher) stop() error {
 // releaseQueueLocked gives back what was claimed but not begun, due at once.
 func (d *dispatcher) releaseQueueLocked() {
 	for {
-		tasks, probe := d.queue.take(d.ahead)
+		tasks, probe := d.queue.take(d.ahead, maxAheadBytes)
 		if len(tasks) == 0 {
 			return
 		}

@@ -90,9 +90,9 @@ func (d *dispatcher) admitLocked() {
 // claimedTooMuchLocked gives back all but the next call's, as after a burst that the
 // limiter has ended: what has become due since may be more urgent.
 func (d *dispatcher) claimedTooMuchLocked() {
-	if tasks, probe := d.queue.take(d.batch); len(tasks) > 0 {
+	if tasks, probe := d.queue.take(d.batch, d.bytes); len(tasks) > 0 {
 		d.releaseQueueLocked()
-		d.queue.add(tasks, probe)
+		d.queue.add(tasks, probe, time.Now())
 	}
 }
 

@@ -21,6 +21,9 @@ type config struct {
 	defaults       []EventOption
 	ramp           ramp
 	limiter        Limiter
+	batchEvents    int
+	batchBytes     int
+	linger         time.Duration
 	headers        func(ctx context.Context) map[string]string
 }
 
@@ -31,6 +34,9 @@ const (
 	defaultConcurrency    = 16
 	defaultMaxPayload     = 16 << 20
 	defaultMaxAttempts    = 3
+	defaultBatchEvents    = 100
+	defaultBatchBytes     = 1 << 20
+	maxLinger             = time.Hour
 	defaultBackoffBase    = time.Second
 	defaultBackoffMax     = 5 * time.Minute
 )
@@ -48,6 +54,9 @@ func configure(opts []Option) config {
 	c.concurrency = positive(c.concurrency, defaultConcurrency)
 	c.maxPayload = positive(c.maxPayload, defaultMaxPayload)
 	c.ramp = c.ramp.withDefaults()
+	c.batchEvents = positive(c.batchEvents, defaultBatchEvents)
+	c.batchBytes = positive(c.batchBytes, defaultBatchBytes)
+	c.linger = min(max(c.linger, 0), maxLinger)
 	if c.backoff == nil {
 		c.backoff = ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)
 	}

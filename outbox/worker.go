@@ -27,7 +27,7 @@ type summary struct {
 // them busy within microseconds.
 func (d *dispatcher) callWorkerLocked() {
 	switch {
-	case d.queue.n == 0 || d.calling || d.atLimiter:
+	case d.calling || d.atLimiter || !d.ripeLocked():
 	case d.idle > 0:
 		d.calling = true
 		d.ready.Signal()
@@ -60,13 +60,13 @@ func (w *worker) next() bool {
 		d.tell(n)
 		d.mu.Lock()
 	}
-	for d.queue.n == 0 || d.atLimiter || !d.admittedLocked() {
+	for !d.ripeLocked() || d.atLimiter || !d.admittedLocked() {
 		if d.stopping {
 			d.workers--
 			d.wake()
 			return false
 		}
-		if d.queue.n > 0 && !d.atLimiter {
+		if d.ripeLocked() && !d.atLimiter {
 			d.admitLocked()
 			continue
 		}
@@ -77,11 +77,14 @@ func (w *worker) next() bool {
 		d.calling = false
 	}
 	d.admitted = false
-	a.tasks, a.probe = d.queue.take(d.batch)
+	a.tasks, a.probe = d.queue.take(d.batch, d.bytes)
 	a.passed = d.passed.Load()
 	now := time.Now()
 	a.start(d.ctx, now, d.conf.publishTimeout)
 	d.dest.begins(len(a.tasks), now)
+	if d.linger > 0 && d.queue.n > 0 {
+		d.wake() // it measures how long the rest lingers
+	}
 	d.active.add(a)
 	w.cur = a
 	d.callWorkerLocked()
