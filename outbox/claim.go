@@ -23,6 +23,7 @@ const (
 // plan is what the loop does next: end, claim, or wait.
 type plan struct {
 	over       bool
+	err        error // why, if it is over before it is through
 	max, bytes int
 	probe      uint64
 	wait       time.Duration
@@ -35,8 +36,10 @@ func (d *dispatcher) plan(now time.Time) (p plan) {
 	defer d.mu.Unlock()
 	look := !now.Before(d.next) || d.failures == 0 && d.fresh.Load()
 	switch {
-	case d.failed != nil, d.drain && (d.outLocked() || d.o.paused.Load()):
+	case d.failed != nil, d.drain && d.outLocked():
 		p.over = true
+	case d.o.paused.Load() && d.drain:
+		p.over, p.err = true, ErrPaused
 	case d.o.paused.Load():
 		p.wait = Forever
 	case d.drain && !look && d.queue.n == 0 && d.active.n == 0 && d.unsettled == 0:

@@ -162,7 +162,7 @@ func (d *dispatcher) loop() error {
 	for d.caller.Err() == nil {
 		p := d.plan(time.Now())
 		if p.over {
-			return nil
+			return p.err
 		}
 		if p.max > 0 {
 			if err := d.claim(p); err != nil {

@@ -48,8 +48,6 @@ func (o *Outbox) Drain(ctx context.Context, p Publisher) (Drained, error) {
 	d.mu.Unlock()
 	switch {
 	case err != nil:
-	case o.paused.Load():
-		err = ErrPaused
 	case outage != nil && errors.Is(outage, ErrUnavailable):
 		err = outage
 	case outage != nil:
