@@ -31,8 +31,9 @@ type attempt struct {
 // pays for one allocation only, that of the attempt. A context may outlive the
 // attempt in the hands of the publisher's goroutines, so it is never used twice.
 type timeLimit struct {
-	parent context.Context
-	end    time.Time // by the publish timeout
+	parent  context.Context
+	timeout time.Duration
+	end     time.Time // by the timeout
 
 	mu     sync.Mutex // guards what follows
 	inner  context.Context
@@ -42,8 +43,11 @@ type timeLimit struct {
 
 // start sets the context up, once, before anybody else sees it.
 func (c *timeLimit) start(parent context.Context, now time.Time, timeout time.Duration) {
-	c.parent, c.end = parent, now.Add(timeout)
+	c.parent, c.timeout, c.end = parent, timeout, now.Add(timeout)
 }
+
+// took is how long it has been.
+func (c *timeLimit) took() time.Duration { return time.Since(c.end.Add(-c.timeout)) }
 
 // stop ends the context because the attempt has ended.
 func (c *timeLimit) stop() {

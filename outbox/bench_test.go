@@ -89,6 +89,25 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
+// BenchmarkStart_Observer measures what hooks add that do nothing; without any, see
+// BenchmarkStart.
+func BenchmarkStart_Observer(b *testing.B) {
+	nothing := func(outbox.Attempt) {}
+	for name, o := range map[string]outbox.Observer{
+		"hooks=0": {},
+		"hooks=1": {Delivered: nothing},
+		"hooks=2": {Attempt: nothing, Delivered: nothing},
+	} {
+		b.Run(name, func(b *testing.B) {
+			s := newEndless(b.N)
+			ob := outbox.New(s, outbox.WithObserver(o), quiet())
+			run(b, s, func(ctx context.Context) error {
+				return ob.Start(ctx, func(context.Context, outbox.Event) error { return nil })
+			})
+		})
+	}
+}
+
 func BenchmarkStartBatch(b *testing.B) {
 	s := newEndless(b.N)
 	ob := outbox.New(s, quiet())

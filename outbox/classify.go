@@ -29,7 +29,14 @@ type result struct {
 	after time.Duration // of refused and unavailable: how long the destination wants to be left alone; 0 = not said
 	ended bool          // the error is that of a context that has ended
 	err   error
-	text  string // of err, within MaxErrorBytes
+	text  string        // of err, within MaxErrorBytes
+	took  time.Duration // of an attempt of Do
+}
+
+// attempt is what observers hear of it.
+func (r result) attempt(t *Task, out Outcome, destination string, took time.Duration) Attempt {
+	return Attempt{Task: *t, Destination: destination, Took: took,
+		Verdict: out.Verdict, Reason: out.Reason, Delay: out.Delay, Err: r.err}
 }
 
 // classify reads the error that a publisher returned. A mark counts before what

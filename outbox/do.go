@@ -76,7 +76,7 @@ func (o *Outbox) publishFirst(ctx context.Context, tasks []Task, p Publisher) er
 	if t.State == InFlight {
 		o.settleOne(ctx, t, r)
 	} else { // it has expired, or waits for a Start: the attempt was for nothing
-		o.own.failed(r, Release)
+		o.ended(ctx, t, r, Outcome{Verdict: Release})
 	}
 	return nil
 }
@@ -92,6 +92,7 @@ func (o *Outbox) attempt(ctx context.Context, t *Task, p Publisher) result {
 	e := t.Event
 	e.Attempt = t.Attempts + 1
 	r := classify(p.contained(&limit, e))
+	r.took = limit.took()
 	if ctx.Err() != nil && (r.class == refused || r.class == unavailable) {
 		r.class = cut
 	}
@@ -114,4 +115,7 @@ func (o *Outbox) ended(ctx context.Context, t *Task, r result, out Outcome) {
 		o.own.failed(r, out.Verdict)
 	}
 	o.report(ctx, t, r, out)
+	if len(o.observers) > 0 {
+		o.attempted(r.attempt(t, out, o.own.name, r.took))
+	}
 }

@@ -76,6 +76,9 @@ func (o *Outbox) create(ctx context.Context, tasks []Task) error {
 	if err == nil || errors.Is(err, ErrOutcomeUnknown) {
 		o.nudge()
 	}
+	if err == nil {
+		o.enqueued(ctx, tasks)
+	}
 	return err
 }
 

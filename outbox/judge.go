@@ -115,6 +115,10 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 	}
 	d.passed.Add(uint64(s.delivered)) // first: within a batch, too, others may get through
 	d.dest.took(s.delivered)
+	var took time.Duration
+	if len(d.o.observers) > 0 {
+		took = a.took()
+	}
 	for i := range a.tasks {
 		t := &a.tasks[i]
 		r := d.result(a, errs[i])
@@ -136,6 +140,9 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 		}
 		s.frees = s.frees || out.Verdict != Done || t.Key != ""
 		d.conf.report(d.ctx, t, r, out)
+		if len(d.o.observers) > 0 {
+			d.o.attempted(r.attempt(t, out, d.dest.name, took))
+		}
 		outs = append(outs, out)
 	}
 	return outs, s
@@ -147,7 +154,7 @@ func (d *dispatcher) noteLocked(probe uint64, s summary) (n *news) {
 	switch {
 	case s.delivered > 0:
 		if d.gate.passed() {
-			n = &news{outage: time.Since(d.gate.since)}
+			n = &news{outage: time.Since(d.gate.since), state: d.gate.state()}
 			d.wake()
 		}
 	case s.down != nil:
@@ -155,7 +162,7 @@ func (d *dispatcher) noteLocked(probe uint64, s summary) (n *news) {
 			d.outage = s.down
 		}
 		if d.gate.failed(time.Now(), probe, s.after) {
-			n = &news{down: s.down}
+			n = &news{down: s.down, state: GateShut}
 		}
 		if d.outLocked() {
 			d.releaseQueueLocked() // each of them could cost a publish timeout
@@ -175,10 +182,15 @@ func (d *dispatcher) noteLocked(probe uint64, s summary) (n *news) {
 type news struct {
 	down   error         // the gate has shut, because of this
 	outage time.Duration // else: it has opened, after so long
+	state  GateState
 }
 
-// tell logs the beginning and the end of an outage. A drain returns it instead.
+// tell reports the beginning and the end of an outage. A drain returns it instead of
+// logging it.
 func (d *dispatcher) tell(n *news) {
+	if n != nil {
+		d.o.gated(d.dest.name, n)
+	}
 	switch {
 	case n == nil || d.drain:
 	case n.down != nil:

@@ -21,6 +21,7 @@ type config struct {
 	defaults       []EventOption
 	ramp           ramp
 	limiter        Limiter
+	observers      []*observer
 	batchEvents    int
 	batchBytes     int
 	linger         time.Duration
@@ -62,6 +63,9 @@ func configure(opts []Option) config {
 	}
 	if c.log == nil {
 		c.log = slog.Default()
+	}
+	for _, w := range c.observers {
+		w.log = c.log
 	}
 	return c
 }

@@ -42,6 +42,7 @@ func New(store Store, opts ...Option) *Outbox {
 	o.running.Store(&[]*dispatcher{})
 	o.began, o.destinations = time.Now().Add(-1), map[string]*destination{}
 	o.own = o.destination("")
+	o.watch()
 	return o
 }
 

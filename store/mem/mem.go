@@ -12,7 +12,7 @@ import (
 	"github.com/goutbox/goutbox/outbox"
 )
 
-// Store is an [outbox.Store] and an [outbox.Notifier] in memory. It is safe for
+// Store is an [outbox.Store], [outbox.Notifier] and [outbox.Watcher] in memory. It is safe for
 // concurrent use. Make one with [New].
 type Store struct {
 	started time.Time // when New ran, with its monotonic reading: zero of the store's clock
@@ -27,17 +27,20 @@ type Store struct {
 	requeued  uint64
 	dropped   outbox.Dropped
 	closed    bool
+	untold    outbox.Dropped       // of dropped: what watchers have not heard of
 	listeners map[*func()]struct{} // of Notify
+	watchers  map[*outbox.Watch]struct{}
 }
 
 var (
 	_ outbox.Store    = (*Store)(nil)
 	_ outbox.Notifier = (*Store)(nil)
+	_ outbox.Watcher  = (*Store)(nil)
 )
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{started: time.Now(), listeners: map[*func()]struct{}{}}
+	return &Store{started: time.Now(), listeners: map[*func()]struct{}{}, watchers: map[*outbox.Watch]struct{}{}}
 }
 
 // Close forgets everything. Calls after it return [outbox.ErrClosed]; a second
@@ -46,7 +49,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.tasks, s.listeners = nil, nil
+	s.tasks, s.listeners, s.watchers = nil, nil, nil
 	return nil
 }
 
@@ -62,6 +65,7 @@ type entry struct {
 // step runs f as one indivisible step: on an open store, at one moment of its
 // clock, after the leases that had run out by then were ended.
 func (s *Store) step(ctx context.Context, f func(now time.Time) error) error {
+	defer s.tell()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -123,6 +127,7 @@ func (s *Store) removeLocked(e *entry) {
 func (s *Store) dropLocked(e *entry, why outbox.Reason) {
 	s.removeLocked(e)
 	s.dropped.Add(why, 1)
+	s.untold.Add(why, 1)
 }
 
 // out returns the task as callers see it. What they get and what the store holds

@@ -1,0 +1,37 @@
+package mem
+
+import "github.com/goutbox/goutbox/outbox"
+
+// Watch has the functions of w called after every call that has dropped tasks, until
+// stop is called. They run in the goroutine of that call, without the store's lock, so
+// they may call the store. There are no syncs to tell of.
+func (s *Store) Watch(w outbox.Watch) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return func() {}
+	}
+	s.watchers[&w] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.watchers, &w)
+	}
+}
+
+// tell tells the watchers what was dropped, without the lock.
+func (s *Store) tell() {
+	s.mu.Lock()
+	untold := s.untold
+	s.untold = outbox.Dropped{}
+	var all []*outbox.Watch
+	if untold.Total() > 0 {
+		for w := range s.watchers {
+			all = append(all, w)
+		}
+	}
+	s.mu.Unlock()
+	for _, w := range all {
+		w.TellDropped(untold)
+	}
+}
