@@ -12,9 +12,10 @@ type Stats struct {
 	Dead      uint64 // dead letters
 	Dropped   uint64 // sum of DroppedBy
 
-	DroppedBy     Dropped
-	Requeued      uint64    // dead letters made to wait again, ever
-	OldestPending time.Time // CreatedAt of the oldest task that waits; zero if none does
+	PendingByPriority ByPriority // Pending, by class
+	DroppedBy         Dropped
+	Requeued          uint64    // dead letters made to wait again, ever
+	OldestPending     time.Time // CreatedAt of the oldest task that waits; zero if none does
 
 	// Of stores on disk; zero in others. What tasks cost: package store/bolt says how
 	// it counts. An event that waits and one in flight cost the same.
@@ -30,6 +31,21 @@ type Stats struct {
 	SyncLevel     string // when the store syncs what it accepts: "always", "every 1s", "never"
 	DatabaseBytes uint64 // size of the database's file now
 	LogBytes      uint64 // size of the log's files now
+}
+
+// ByPriority is a count of each class.
+type ByPriority struct{ High, Normal, Low uint64 }
+
+// Add counts n more of a class.
+func (b *ByPriority) Add(p Priority, n uint64) {
+	switch p {
+	case High:
+		b.High += n
+	case Low:
+		b.Low += n
+	default:
+		b.Normal += n
+	}
 }
 
 // Dropped counts, by reason, the events that a policy has dropped which the user

@@ -107,9 +107,10 @@ type auditor struct {
 	ctx    context.Context
 	b      buckets
 	memory map[outbox.ID]remembered
-	base   ledger // what the database's state has to say
-	sum    ledger // with what the log says since
-	state  state  // checkpoint, last ID and clock by memory
+	queues map[queueName]queue // copies, of which the spots count
+	base   ledger              // what the database's state has to say
+	sum    ledger              // with what the log says since
+	state  state               // checkpoint, last ID and clock by memory
 	looked int
 	keyed  int // tasks of the database with a key,
 	inLine int // and entries of the keys bucket
@@ -152,6 +153,10 @@ func (s *Store) auditMemory(a *auditor) {
 	a.sum.add(s.since, 1)
 	a.state = state{checkpoint: s.checkpoint, lastID: s.ids.last, seen: s.moment()}
 	a.memory = make(map[outbox.ID]remembered, len(o.entries))
+	a.queues = make(map[queueName]queue, len(o.queues))
+	for name, q := range o.queues {
+		a.queues[name] = *q
+	}
 	var bytes int64
 	dirty := 0
 	for id, e := range o.entries {

@@ -129,7 +129,7 @@ func (a *auditor) waitingTask(k, v []byte) {
 	switch key := l.header.key; {
 	case key != "" && !has(a.b.keys, keyPlace(key, id)):
 		a.wrong("task %s is not in the line of its key %q", id, key)
-	case key == "" && !has(a.b.due, place{when, id}.key()):
+	case key == "" && !has(a.b.due, l.header.at(when).key()):
 		a.wrong("task %s is not listed as due at %d", id, when)
 	}
 }
@@ -189,18 +189,20 @@ func (a *auditor) retry(k, _ []byte) { // its value is checked with the task
 	}
 }
 
-// when returns where a waiting task has to be listed, without decoding it: whether
-// its values are whole is looked at elsewhere.
-func (a *auditor) when(id outbox.ID) (when int64, waits bool) {
+// listed returns where a waiting task has to be listed, and its header. Whether its
+// values are whole is looked at elsewhere: of one that can not be read nothing is known.
+func (a *auditor) listed(id outbox.ID) (at place, h header, waits, known bool) {
 	v := a.b.tasks.Get(id[:])
-	if len(v) < taskFixed1 {
-		return 0, v != nil
+	h, err := decodeHeader(v[:max(len(v)-4, 0)])
+	if v == nil || err != nil {
+		return at, h, v != nil, false
 	}
-	due := firstDue(v)
+	due := h.due
 	if s := a.b.retries.Get(id[:]); len(s) > 8 {
 		due = int64(binary.LittleEndian.Uint64(s[1:])) // see appendSchedule
 	}
-	return firstLook(due, expiry(v)), true
+	h.id = id
+	return h.at(firstLook(due, h.expires)), h, true, true
 }
 
 // place checks an entry of the due bucket. A former head of a key may be listed.
@@ -210,12 +212,32 @@ func (a *auditor) place(k, _ []byte) {
 		a.wrong("due: a key of %d bytes", len(k))
 		return
 	}
-	switch when, waits := a.when(p.id); {
-	case a.memory[p.id].damaged: // a checkpoint takes it away
+	m, inMemory := a.memory[p.id]
+	switch at, h, waits, known := a.listed(p.id); {
+	case m.damaged: // a checkpoint takes it away
 	case !waits:
 		a.wrong("task %s is listed as due at %d, but does not wait", p.id, p.when)
-	case when != p.when:
+	case known && at.queue != p.queue:
+		a.wrong("task %s is listed in queue %+v, but is of %+v", p.id, p.queue, at.queue)
+	case known && at != p:
 		a.wrong("task %s is listed as due at %d, but that is not when it is due", p.id, p.when)
+	case !inMemory && known && h.key == "":
+		a.reach(p)
+	}
+}
+
+// reach checks that a claim will come upon a task that only the database has.
+func (a *auditor) reach(p place) {
+	q, ok := a.queues[p.queue]
+	switch {
+	case !ok:
+		a.wrong("I3: task %s is listed in a queue that memory does not know: %+v", p.id, p.queue)
+	case p.before(q.floor):
+		a.wrong("I3: task %s is listed before the floor, but is not in memory", p.id)
+	case q.roof.before(p.spot) && !q.top.before(p.spot):
+		a.wrong("I3: task %s is listed behind the roof, but is not in memory", p.id)
+	case q.top.before(p.spot) && p.before(q.above):
+		a.wrong("I3: task %s is listed where memory thinks that nothing is", p.id)
 	}
 }
 
@@ -240,10 +262,10 @@ func (a *auditor) keys() func(k, _ []byte) {
 			return
 		}
 		a.inLine++
-		switch when, waits := a.when(id); {
+		switch at, _, waits, known := a.listed(id); {
 		case !waits:
 			a.wrong("task %s is in the line of key %q, but does not wait", id, key)
-		case head && !has(a.b.due, place{when, id}.key()):
+		case head && known && !has(a.b.due, at.key()):
 			a.wrong("task %s is the head of key %q, but is not listed as due", id, key)
 		}
 	}

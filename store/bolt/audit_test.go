@@ -101,7 +101,7 @@ func TestStore_Audit_Finds(t *testing.T) {
 			k := first(root.Bucket([]byte("keys")))
 			id := k[len(k)-16:]
 			return root.Bucket([]byte("due")).ForEach(func(k, _ []byte) error {
-				if string(k[8:]) == string(id) {
+				if string(k[len(k)-16:]) == string(id) {
 					return root.Bucket([]byte("due")).Delete(k)
 				}
 				return nil

@@ -11,7 +11,14 @@ import (
 
 // Claim implements [outbox.Store]. Tasks in memory and tasks in the database's due
 // bucket come in one order; what is read from the database is read some hundred
-// tasks ahead. A claim is known to this process only and writes nothing to disk,
+// tasks ahead. Each class and event name has a queue of its own, and a claim asks Match
+// once for each name, looks at the heads of the queues that match, and does not come
+// upon what waits in the others. With more than 4,096 names at a time, those that come
+// then share one queue of their class, as do all tasks that were stored before
+// there were queues; of these a claim with Match looks at the first that wait, and may
+// find what matches only when some of what is in front has been claimed. What has expired
+// is dropped by a claim that comes upon it, so one that does not match stands in the way
+// of its key until its own queue is claimed from. A claim is known to this process only and writes nothing to disk,
 // so an outage costs no byte (P6), and after a restart everything waits again.
 func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
 	if err := ctx.Err(); err != nil {
@@ -22,7 +29,10 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 	}
 	s.claiming.Lock()
 	defer s.claiming.Unlock()
-	c := claim{s: s, max: max(req.Max, 1), maxBytes: int64(req.MaxBytes), lease: int64(req.Lease)}
+	c := claim{
+		s: s, max: max(req.Max, 1), maxBytes: int64(req.MaxBytes), lease: int64(req.Lease),
+		match: req.Match, newest: req.Newest,
+	}
 	for synced := false; ; {
 		need, err := c.pick(all)
 		if err == nil && need == needRefill {
@@ -51,8 +61,15 @@ type claim struct {
 	maxBytes int64
 	bytes    int64
 	lease    int64
+	match    func(name string) bool
+	newest   bool
+	waited   bool // for room in memory, once
 	picked   []*entry
 	nextIn   time.Duration
+
+	sources []source    // the queues that match,
+	lines   [3]line     // those of them that may have something due, by class, Low first
+	wants   []queueName // what must be read
 }
 
 // need is what must be done before a claim has what it wants.
@@ -70,6 +87,7 @@ type scope uint8
 const (
 	all    scope = iota // those in memory and in the database
 	known               // all, but for keys whose head is not known yet
+	inLine              // those in memory, up to the first that is not
 	onHand              // those in memory
 )
 
@@ -82,71 +100,33 @@ func (c *claim) pick(from scope) (need, error) {
 	return c.pickLocked(from)
 }
 
-// pickLocked takes tasks that are due until it has enough, or until the database
-// must be asked. mu is held.
-func (c *claim) pickLocked(from scope) (need, error) {
-	s, o := c.s, &c.s.overlay
-	now := s.clock.now()
-	s.endLeases(now)
-	for {
-		if len(c.picked) >= c.max {
-			c.nextIn = 0
-			return needNothing, nil
-		}
-		e := o.ready.top()
-		if from == all && len(o.lookups) > 0 || from != onHand && o.mustRefill(now, e) {
-			return needRefill, nil
-		}
-		if e == nil || e.when > now {
-			if from == known && len(o.lookups) > 0 {
-				return needRefill, nil
-			}
-			c.nextIn = s.untilNext(now, e)
-			if len(c.picked) == 0 && s.retrying > 0 && s.retryDue <= now {
-				// What is due has failed a moment ago; the background would make that
-				// durable a little later.
-				return needSync, nil
-			}
-			return needNothing, nil
-		}
-		if reason, drop := e.unwanted(now); drop {
-			if err := s.recordLocked([]decided{{e, &op{kind: opDrop, id: e.id, drop: reason}}}); err != nil {
-				return needNothing, err
-			}
-			continue
-		}
-		if c.maxBytes > 0 && len(c.picked) > 0 && c.bytes+int64(e.payload) > c.maxBytes {
-			c.nextIn = 0
-			return needNothing, nil
-		}
-		c.bytes += int64(e.payload)
-		s.take(e, now, c.lease)
-		c.picked = append(c.picked, e)
-	}
-}
-
 // refill brings more tasks into memory and picks among them before a checkpoint
 // can take them out again. What was delivered fills memory until a checkpoint has
 // taken it from the database, so draining faster than that has to wait (P7).
 func (c *claim) refill(ctx context.Context) (need, error) {
 	s := c.s
 	s.mu.Lock()
-	full, room := s.full(), s.room
+	full, room, stuck := s.full(), s.room, s.noRoom != nil
 	s.mu.Unlock()
 	if !full {
 		var n need
-		err := s.refill(func() (err error) {
+		err := s.refill(c.wanted(), func() (err error) {
 			n, err = c.pickLocked(known)
 			return err
 		})
 		return n, err
 	}
 	wake(s.wakeFlush)
-	if n, err := c.pick(onHand); err != nil || len(c.picked) > 0 {
+	from := inLine
+	if c.waited || stuck {
+		from = onHand // better out of order than not at all
+	}
+	if n, err := c.pick(from); err != nil || len(c.picked) > 0 {
 		c.nextIn = 0
 		return n, err
 	}
-	timer := time.NewTimer(roomWait)
+	c.waited = true
+	timer := time.NewTimer(roomWait / 4)
 	defer timer.Stop()
 	select {
 	case <-room:
@@ -192,22 +172,6 @@ func (s *Store) endLeases(now int64) {
 	for e := s.overlay.leases.top(); e != nil && e.leaseEnd <= now; e = s.overlay.leases.top() {
 		s.giveBack(e, e.sched.due)
 	}
-}
-
-// untilNext returns how long until another task may be claimable. e is the first
-// in memory. mu is held.
-func (s *Store) untilNext(now int64, e *entry) time.Duration {
-	next := s.overlay.floor.when
-	if e != nil {
-		next = min(next, e.when)
-	}
-	if e := s.overlay.leases.top(); e != nil {
-		next = min(next, e.leaseEnd)
-	}
-	if next == never {
-		return outbox.Forever
-	}
-	return time.Duration(max(next-now, 1))
 }
 
 // finish turns the entries into tasks, out of mu: an entry's bytes never change,

@@ -23,13 +23,14 @@ import (
 //	    33     8  due first: store clock, Unix nanoseconds
 //	    41     8  expires: store clock, Unix nanoseconds; 0 = never
 //	    49     4  most attempts
-//	    53     1  manner: priority + 1 (bits 0 and 1), key policy (2 and 3), more (4)
+//	    53     1  manner: priority + 1 (bits 0 and 1), key policy (2 and 3), more (4), crowd (5)
 //	    54     .  name, key, content type, unique, latest only
 //	     .     .  if more: unique for, first and longest pause of its own backoff: uvarint nanoseconds
 //	     .     .  number of headers, then name and value of each, sorted by name
 //	     .     .  payload
 //
-// Version 1 had no manner and nothing that follows from it; it is still read.
+// crowd is set by the store if the task does not wait in the queue of its name: see
+// assign. Version 1 had no manner and nothing that follows from it; it is still read.
 const (
 	taskVersion = 2
 	atID        = 1
@@ -42,7 +43,8 @@ const (
 	taskFixed   = 54
 	taskFixed1  = 53 // of version 1
 
-	mannerMore = 1 << 4
+	mannerMore  = 1 << 4
+	mannerCrowd = 1 << 5
 )
 
 // manner is the byte that says how a task is treated.
@@ -94,6 +96,14 @@ func taskSize(t *outbox.Task) int {
 	return n + 7*binary.MaxVarintLen32 + 3*binary.MaxVarintLen64
 }
 
+// stampQueue writes into an encoded task whether it waits in the queue of its name.
+func stampQueue(raw []byte, crowd bool) {
+	raw[atManner] &^= mannerCrowd
+	if crowd {
+		raw[atManner] |= mannerCrowd
+	}
+}
+
 // stamp writes into an encoded task what the store decides when it accepts it.
 func stamp(raw []byte, id outbox.ID, created, accepted, due, expires int64) {
 	copy(raw[atID:], id[:])
@@ -109,6 +119,7 @@ type header struct {
 	created int64
 	due     int64
 	expires int64
+	queue   queueName
 	key     string
 	unique  string
 	latest  string
@@ -122,12 +133,30 @@ func decodeHeader(raw []byte) (header, error) {
 	if err != nil {
 		return header{}, err
 	}
+	queue := queueOf(raw, &t)
 	return header{
-		id: t.ID, created: int64(binary.LittleEndian.Uint64(raw[atCreated:])),
+		id: t.ID, queue: queue, created: int64(binary.LittleEndian.Uint64(raw[atCreated:])),
 		due: firstDue(raw), expires: expiry(raw), key: t.Key,
 		unique: t.Unique, latest: t.LatestOnly, payload: payload,
-		cost: costOf(len(raw), t.Key, t.Unique, t.LatestOnly),
+		cost: costOf(len(raw), placeCost(queue, t.Name), t.Key, t.Unique, t.LatestOnly),
 	}, nil
+}
+
+// nameIn reads the event's name out of an encoded task that was checked before.
+func nameIn(raw []byte) string {
+	r := reader{b: raw[fixedSize(raw):]}
+	return string(r.bytes())
+}
+
+// queueOf returns where a task waits.
+func queueOf(raw []byte, t *outbox.Task) queueName {
+	switch {
+	case fixedSize(raw) == taskFixed1:
+		return queueName{legacy: true}
+	case mannerOf(raw)&mannerCrowd != 0 || len(t.Name) > outbox.MaxNameBytes:
+		return queueName{class: t.Priority}
+	}
+	return queueName{class: t.Priority, name: t.Name}
 }
 
 func acceptedAt(raw []byte) int64 { return int64(binary.LittleEndian.Uint64(raw[atAccepted:])) }
@@ -206,7 +235,7 @@ func mannerOf(raw []byte) byte {
 // manner reads what follows from a task's manner.
 func (r *reader) manner(t *outbox.Task, m byte) {
 	t.Priority, t.KeyPolicy = outbox.Priority(m&3)-1, outbox.KeyPolicy(m>>2&3)
-	if r.bad = r.bad || t.Priority > outbox.High || t.KeyPolicy > outbox.ParkWholeKey || m > mannerMore|15; m&mannerMore == 0 {
+	if r.bad = r.bad || t.Priority > outbox.High || t.KeyPolicy > outbox.ParkWholeKey || m > mannerCrowd|mannerMore|15; m&mannerMore == 0 {
 		return
 	}
 	for _, d := range [...]*time.Duration{&t.UniqueFor, &t.RetryBase, &t.RetryMax} {

@@ -84,8 +84,8 @@ func encode(tasks []outbox.Task) ([]*entry, [][]byte) {
 		raw := rec[createPrefix:]
 		entries[i] = &entry{
 			header: header{
-				id: t.ID, key: t.Key, unique: t.Unique, latest: t.LatestOnly, payload: len(t.Payload),
-				cost: costOf(len(raw), t.Key, t.Unique, t.LatestOnly),
+				id: t.ID, queue: queueName{class: t.Priority, name: t.Name}, key: t.Key, unique: t.Unique, latest: t.LatestOnly, payload: len(t.Payload),
+				cost: costOf(len(raw), placeCost(queueName{}, t.Name), t.Key, t.Unique, t.LatestOnly),
 			},
 			raw:   raw,
 			sched: schedule{attempts: t.Attempts, failures: slices.Clone(t.Failures)},
@@ -173,7 +173,10 @@ func (s *Store) date(tasks []outbox.Task, entries []*entry) {
 	date, now := s.opts.wallClock(), s.clock.now()
 	created := nanos(date)
 	s.noted = now
+	fresh := map[queueName]bool{}
 	for i, e := range entries {
+		e.queue = s.assign(queueName{class: tasks[i].Priority, name: tasks[i].Name}, fresh)
+		stampQueue(e.raw, e.queue.name == "")
 		if tasks[i].ID == (outbox.ID{}) {
 			e.id = s.ids.next(uint64(max(date.UnixMilli(), 0)))
 		} else {

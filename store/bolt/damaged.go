@@ -46,8 +46,9 @@ func (l *loaded) spoilt(b buckets, id outbox.ID, v []byte, err error) *loaded {
 		l.bad = fmt.Errorf("%w: %w", outbox.ErrCorrupt, l.bad)
 	}
 	l.from, l.raw, l.sched = l.home, append([]byte(nil), v...), schedule{}
-	l.header = header{id: id, cost: costOfDamaged(l.home, v)}
 	h, err := decodeHeader(taskIn(l.home, v))
+	l.header = headerOf(taskIn(l.home, v))
+	l.header = header{id: id, queue: l.header.queue, cost: l.header.cost}
 	if l.home != homeTasks {
 		return l
 	}
@@ -68,7 +69,7 @@ func (l *loaded) spoilt(b buckets, id outbox.ID, v []byte, err error) *loaded {
 		due = s.due
 	}
 	l.listed = firstLook(due, h.expires)
-	l.unsure = l.header.key != h.key || l.header.key == "" && !has(b.due, place{l.listed, id}.key())
+	l.unsure = l.header.key != h.key || l.header.key == "" && !has(b.due, l.header.at(l.listed).key())
 	return l
 }
 

@@ -494,9 +494,14 @@ func TestReindex(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
 			b := tx.Bucket([]byte("goutbox")).Bucket([]byte("due"))
-			k, _ := b.Cursor().First()
-			require.True(t, bytes.HasSuffix(k, id[:]))
-			require.NoError(t, b.Put(append(slices.Clone(k[:8]), bytes.Repeat([]byte{7}, 16)...), nil))
+			c := b.Cursor()
+			k, _ := c.First()
+			for k != nil && !bytes.HasSuffix(k, id[:]) {
+				k, _ = c.Next()
+			}
+			require.NotNil(t, k)
+			k = slices.Clone(k)
+			require.NoError(t, b.Put(append(k[:len(k)-16:len(k)-16], bytes.Repeat([]byte{7}, 16)...), nil))
 			return b.Delete(k)
 		}))
 		require.NoError(t, db.Close())

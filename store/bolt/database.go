@@ -15,7 +15,7 @@ import (
 //
 //	tasks    ID                  -> task, CRC        waits; written once
 //	retries  ID                  -> schedule, CRC    of those tasks that were tried, or have moved
-//	due      due time, ID        -> nothing          of tasks without a key and of the heads of keys
+//	due      queue, due time, ID -> nothing          of tasks without a key and of the heads of keys; see place.go
 //	keys     length, key, ID     -> nothing          of tasks with a key
 //	sole     'u' or 'l', key     -> ID               holders of Unique and LatestOnly keys
 //	dead     ID                  -> task, schedule, reason, CRC
@@ -47,9 +47,10 @@ var (
 // getter is the meta bucket for those who read it.
 type getter interface{ Get(key []byte) []byte }
 
-// formatVersion is that of the database. Version 1 had no usage record; it is
-// brought to version 2 when it is opened.
-const formatVersion = 2
+// formatVersion is that of the database. Version 1 had no usage record, version 2 one
+// without classes, and both listed all tasks in one queue, where they stay: see
+// queueName. They are brought to version 3 when they are opened.
+const formatVersion = 3
 
 // buckets are the store's buckets as one transaction sees them.
 type buckets struct {
@@ -91,7 +92,7 @@ func createBuckets(tx *bbolt.Tx, uuid [16]byte) error {
 	if err := putFormat(root.Bucket(bucketMeta), uuid); err != nil {
 		return err
 	}
-	if err := (usage{}).put(root.Bucket(bucketMeta)); err != nil {
+	if err := (usage{}).write(root.Bucket(bucketMeta)); err != nil {
 		return err
 	}
 	return state{}.put(root.Bucket(bucketMeta))
@@ -220,38 +221,6 @@ func checkCRC(key, v []byte) ([]byte, error) {
 
 func sum(key, value []byte) uint32 {
 	return crc32.Update(crc32.Update(0, castagnoli, key), castagnoli, value)
-}
-
-// place is where a task stands in the due bucket: by the time it has to be looked
-// at, then by ID.
-type place struct {
-	when int64
-	id   outbox.ID
-}
-
-// placeEnd is behind all others.
-var placeEnd = place{never, maxID}
-
-func (p place) before(q place) bool {
-	return p.when < q.when || p.when == q.when && p.id.Compare(q.id) < 0
-}
-
-const placeSize = 8 + 16
-
-// key is the place's key in the bucket.
-func (p place) key() []byte {
-	k := binary.BigEndian.AppendUint64(make([]byte, 0, placeSize), uint64(p.when)^(1<<63))
-	return append(k, p.id[:]...)
-}
-
-// placeOf is the reverse of key.
-func placeOf(k []byte) (p place, ok bool) {
-	if len(k) != placeSize {
-		return p, false
-	}
-	copy(p.id[:], k[8:])
-	p.when = int64(binary.BigEndian.Uint64(k) ^ (1 << 63))
-	return p, true
 }
 
 // keyPrefix is what the places of all tasks of an ordering key begin with. The

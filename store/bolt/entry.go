@@ -39,7 +39,9 @@ type entry struct {
 	granted  uint64 // the token that Create's caller got
 	stale    bool   // a newer task of its LatestOnly key is there
 	prior    *entry // until it is durable: the task whose LatestOnly key it took over
-	at       int    // index in ready; -1 = not there
+	in       *queue // that it belongs to, while it is in memory
+	at       int    // index in ready or latest of its queue; -1 = not there
+	late     bool   // it is in latest
 	leasedAt int    // index in leases; -1 = not there
 	lane     *lane
 	left     *lane // the lane that counts it among those that left
@@ -72,7 +74,7 @@ const (
 // its places in the map of entries and in ready, and what the allocator rounds up;
 // the same for its lane, for a place in unique or latest, and for a failure.
 const (
-	entrySize   = 440
+	entrySize   = 480
 	laneSize    = 160
 	holderSize  = 50
 	failureSize = 48

@@ -21,6 +21,14 @@ func newReady() heap {
 	}
 }
 
+// newLatest is newReady the other way round.
+func newLatest() heap {
+	h := newReady()
+	before := h.before
+	h.before = func(a, b *entry) bool { return before(b, a) }
+	return h
+}
+
 // newLeases orders claimed tasks by the end of their lease.
 func newLeases() heap {
 	return heap{

@@ -21,6 +21,7 @@ type options struct {
 	reserveBytes int64 // behind the database's high-water mark, at least
 	softEntries  int
 	hardEntries  int
+	maxQueues    int
 	quota        amount // of what waits; zeros are no limit
 	deadQuota    amount
 	overflow     Overflow
@@ -51,6 +52,7 @@ const (
 	softBytes           = 8 << 20
 	chunkEntries        = 8 << 10 // most tasks of one checkpoint transaction
 	chunkBytes          = 4 << 20 // most of their bytes
+	queueAhead          = 8192    // tasks read ahead of claims in all queues together
 	refillEntries       = 512     // most tasks a claim reads from the database at once
 	refillBytes         = 1 << 20
 	laneBytes           = 4 << 20     // and at once of the keys whose heads it looks up
@@ -68,6 +70,7 @@ func buildOptions(opts []Option) options {
 		segmentBytes: defaultSegmentBytes,
 		softEntries:  softEntries,
 		hardEntries:  2 * softEntries,
+		maxQueues:    maxQueues,
 		wallClock:    time.Now,
 		guard:        guardPages,
 		openFile:     os.OpenFile,

@@ -12,9 +12,10 @@ import (
 type overlay struct {
 	entries map[outbox.ID]*entry
 	bytes   int64
-	ready   heap  // what may be claimed, once it is due
-	leases  heap  // what is claimed,
-	claimed int64 // and its bytes
+	queues  map[queueName]*queue
+	leases  heap     // what is claimed,
+	claimed int64    // and its bytes
+	flying  [3]int64 // of what is claimed, how many of each class, Low first
 	lanes   map[string]*lane
 	lookups []*lane // lanes in memory whose head must be looked for in the database
 	unique  map[string]*entry
@@ -25,19 +26,17 @@ type overlay struct {
 	oldest, newest *entry // the dirty list, in the order of dirtyAt
 	dirty          int
 
-	floor   place // where in the due bucket the next refill begins
-	hasKeys bool  // the database may hold tasks with a key
+	hasKeys bool // the database may hold tasks with a key
 }
 
 func newOverlay() overlay {
 	return overlay{
 		entries: map[outbox.ID]*entry{},
-		ready:   newReady(),
+		queues:  map[queueName]*queue{},
 		leases:  newLeases(),
 		lanes:   map[string]*lane{},
 		unique:  map[string]*entry{},
 		latest:  map[string]*entry{},
-		floor:   place{when: -never},
 	}
 }
 
@@ -46,6 +45,9 @@ const never = int64(1<<63 - 1)
 // admit takes an entry into memory.
 func (o *overlay) admit(e *entry) {
 	o.entries[e.id] = e
+	e.in = o.queue(e.queue)
+	e.in.tasks++
+	e.queue = e.in.name // one string for all of them
 	o.weigh(e)
 }
 
@@ -71,6 +73,8 @@ func (o *overlay) burden(e *entry, outcome *op) {
 // accepted (I1).
 func (o *overlay) forget(e *entry) {
 	delete(o.entries, e.id)
+	e.in.tasks--
+	o.dropIfIdle(e.in)
 	o.bytes -= e.weighed
 	e.weighed = 0
 	o.release(e)
@@ -169,12 +173,14 @@ func (o *overlay) release(e *entry) {
 func (o *overlay) lease(e *entry) {
 	o.leases.push(e)
 	o.claimed += e.weighed
+	o.flying[e.queue.class-outbox.Low]++
 }
 
 // unlease notes that a claim has ended.
 func (o *overlay) unlease(e *entry) {
 	o.leases.remove(e)
 	o.claimed -= e.weighed
+	o.flying[e.queue.class-outbox.Low]--
 }
 
 // over reports whether more tasks are in memory than so many, or more bytes. Those
@@ -188,7 +194,7 @@ func (o *overlay) over(entries int, bytes int64) bool {
 func (o *overlay) enter(e *entry) {
 	o.victims[homeTasks].saw(e.id)
 	if e.key == "" {
-		o.ready.push(e)
+		e.in.push(e)
 		return
 	}
 	l := o.lane(e.key)
@@ -198,7 +204,7 @@ func (o *overlay) enter(e *entry) {
 	}
 	l.add(e)
 	if l.waiting[0] == e && len(l.waiting) > 1 && l.waiting[1].at >= 0 {
-		o.ready.remove(l.waiting[1]) // it came before the head
+		l.waiting[1].in.remove(l.waiting[1]) // it came before the head
 	}
 	o.advance(l)
 }
@@ -207,7 +213,7 @@ func (o *overlay) enter(e *entry) {
 // to end, or about to leave memory.
 func (o *overlay) leave(e *entry) {
 	if e.at >= 0 {
-		o.ready.remove(e)
+		e.in.remove(e)
 	}
 	if l := e.lane; l != nil && l.busy != e {
 		l.remove(e)
@@ -245,8 +251,8 @@ func (o *overlay) advance(l *lane) {
 	switch {
 	case l.busy != nil:
 	case len(l.waiting) > 0 && l.waiting[0].id.Compare(l.seen) < 0:
-		if l.waiting[0].at < 0 {
-			o.ready.push(l.waiting[0])
+		if head := l.waiting[0]; head.at < 0 {
+			head.in.push(head)
 		}
 	case len(l.waiting) == 0 && l.left == 0:
 		o.dropLane(l) // the database, if it has more of the key, lists its head
@@ -276,8 +282,8 @@ func (o *overlay) evict(e *entry) {
 	l := e.lane
 	o.leave(e)
 	e.lane = nil
+	e.in.look(spot{e.homeWhen, e.id})
 	o.forget(e)
-	o.look(place{e.homeWhen, e.id})
 	switch {
 	case l == nil:
 	case len(l.waiting) == 0 && l.busy == nil && l.left == 0:
@@ -323,7 +329,7 @@ func (o *overlay) limitSeen(key string, id outbox.ID) {
 	}
 	l.seen = id
 	if len(l.waiting) > 0 && l.waiting[0].at >= 0 && l.waiting[0].id.Compare(id) >= 0 {
-		o.ready.remove(l.waiting[0])
+		l.waiting[0].in.remove(l.waiting[0])
 	}
 	if l.busy == nil {
 		o.ask(l)
@@ -332,14 +338,4 @@ func (o *overlay) limitSeen(key string, id outbox.ID) {
 
 // look notes that the due bucket has a task at this place which may not be in
 // memory (I3).
-func (o *overlay) look(p place) {
-	if p.before(o.floor) {
-		o.floor = p
-	}
-}
-
-// mustRefill reports whether the database may have a task that comes before e, the
-// first in memory, or nil.
-func (o *overlay) mustRefill(now int64, e *entry) bool {
-	return o.floor.when <= now && (e == nil || o.floor.before(place{e.when, e.id}))
-}
+func (o *overlay) look(p place) { o.queue(p.queue).look(p.spot) }

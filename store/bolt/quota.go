@@ -41,8 +41,8 @@ const minQuotaBytes = 1 << 20
 
 // WithMaxBytes bounds what events that wait or are in flight may cost on disk, 1 MiB
 // at least; without it there is no bound (P8). An event costs its encoded size, which
-// is some 80 bytes beside payload, headers, name and keys, and 96 for its place in
-// the database, and for each of Key, Unique and LatestOnly key its length and 48.
+// is some 80 bytes beside payload, headers, name and keys, and 98 and its name once more
+// for its place in the database, and for each of Key, Unique and LatestOnly key its length and 48.
 // [outbox.Stats] shows the sum as PendingBytes. An event or batch that costs more than
 // the whole quota is refused with [outbox.ErrTooLarge] under every policy.
 //

@@ -26,7 +26,7 @@ func cost(t outbox.Task) int64 {
 	for name, value := range t.Headers {
 		n += text(len(name)) + text(len(value))
 	}
-	n += 96
+	n += 98 + len(t.Name)
 	for _, key := range []string{t.Key, t.Unique, t.LatestOnly} {
 		if key != "" {
 			n += len(key) + 48

@@ -41,6 +41,7 @@ func (s *Store) recover(ctx context.Context) error {
 		}
 		k, _ := r.b.keys.Cursor().First()
 		s.overlay.hasKeys = k != nil
+		s.foundQueues(s.findQueues(r.b))
 		if err = r.replay(); err != nil {
 			return err
 		}

@@ -9,19 +9,23 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// refill brings into memory what the database has to claim next: the first tasks
-// of the due bucket from the floor on, and the heads of the lanes that ask for
-// theirs. It reads a bounded number of tasks, whatever the database holds (P7).
-// claiming is held, so one refill runs at a time. pick is called as soon as memory
-// has what was found.
-func (s *Store) refill(pick func() error) error {
+// refill brings into memory what the database has to claim next: the first tasks of the
+// queues that are wanted, from their floors on, or the last ones that are due, and the
+// heads of the lanes that ask for theirs. It reads a bounded number of tasks, whatever
+// the database holds (P7). claiming is held, so one refill runs at a time. pick is called
+// as soon as memory has what was found.
+func (s *Store) refill(want wanted, pick func() error) error {
 	var r *refillResult
 	return s.read(func(tx *bbolt.Tx) error {
 		b, err := openBuckets(tx)
 		if err != nil {
 			return err
 		}
-		r = s.beginRefill()
+		r = s.beginRefill(want)
+		if r.unlisted {
+			r.first, r.garbled, r.broken = s.findQueues(b)
+			return r.broken
+		}
 		r.scanDue(b)
 		r.findKeys(b)
 		r.scanLanes(b)
@@ -32,17 +36,32 @@ func (s *Store) refill(pick func() error) error {
 	})
 }
 
+// wanted is what a claim wants to be read.
+type wanted struct {
+	queues []queueName // the first of them in any case, the others as there is room
+	newest bool
+	each   int // most tasks of one queue
+}
+
 // refillResult is what one look at the database gives.
 type refillResult struct {
-	now   int64
-	scan  bool  // the due bucket has to be scanned,
-	floor place // from here; afterwards, what has not been seen begins here
-	found []*loaded
-	bytes int // what was found costs in memory
-	lanes []laneLookup
-	read  int  // so many of lanes were looked up; the others ask again
-	whole bool // all of lanes must be
-	bad   []error
+	now    int64
+	newest bool
+	each   int
+	scans  []queueScan
+	found  []*loaded
+	bytes  int             // what was found costs in memory
+	keys   map[string]bool // of what was found
+	lanes  []laneLookup
+	read   int  // so many of lanes were looked up; the others ask again
+	whole  bool // all of lanes must be
+	places int  // that were looked at
+
+	unlisted bool // the queues have to be found out first
+	first    []place
+	garbled  bool
+
+	bad []error
 
 	broken error // a page is damaged
 }
@@ -61,52 +80,20 @@ type laneLookup struct {
 const perLane = 16
 
 // beginRefill copies what the scans need to know.
-func (s *Store) beginRefill() *refillResult {
+func (s *Store) beginRefill(want wanted) *refillResult {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := &s.overlay
-	r := &refillResult{now: s.clock.now(), floor: o.floor}
-	r.scan = o.mustRefill(r.now, o.ready.top())
+	r := &refillResult{now: s.clock.now(), newest: want.newest, each: want.each, unlisted: s.unlisted, keys: map[string]bool{}}
+	for _, name := range want.queues {
+		if q := o.queues[name]; q != nil {
+			r.scans = append(r.scans, queueScan{name: name, prefix: name.append(nil), floor: q.floor, roof: q.roof, top: q.top, above: q.above})
+		}
+	}
 	for _, l := range o.lookups[:min(len(o.lookups), refillEntries)] {
 		r.lanes = append(r.lanes, laneLookup{key: l.key, lane: l, from: l.seen})
 	}
 	return r
-}
-
-// scanDue reads due tasks from the floor on. Those with a key may have an older
-// one in front of them, so their lanes are looked up as well.
-func (r *refillResult) scanDue(b buckets) {
-	if !r.scan {
-		return
-	}
-	c := b.due.Cursor()
-	keys := map[string]bool{}
-	up := climb{from: r.floor.key()}
-	for k, _ := c.Seek(up.from); k != nil; k, _ = c.Next() {
-		if r.broken = up.to(k, bucketDue); r.broken != nil {
-			return
-		}
-		p, ok := placeOf(k)
-		if !ok {
-			r.bad = append(r.bad, fmt.Errorf("%w: place of %d bytes in the due bucket", outbox.ErrCorrupt, len(k)))
-			continue
-		}
-		if p.when > r.now || len(r.found) >= refillEntries || r.bytes >= refillBytes {
-			r.floor = p
-			return
-		}
-		l := r.load(b, p.id)
-		if l == nil {
-			continue
-		}
-		l.listed = p.when
-		r.found = append(r.found, l)
-		if key := l.header.key; key != "" && !keys[key] {
-			keys[key] = true
-			r.lanes = append(r.lanes, laneLookup{key: key})
-		}
-	}
-	r.floor = placeEnd
 }
 
 // load reads one task; one that is not there is noted and passed over (P11).
@@ -166,12 +153,17 @@ func (r *refillResult) scanLanes(b buckets) {
 // mergeRefill makes entries of what was found. mu is held.
 func (s *Store) mergeRefill(r *refillResult) {
 	o := &s.overlay
-	if r.scan {
-		o.floor = r.floor
+	if r.unlisted {
+		s.foundQueues(r.first, r.garbled, nil)
+		return
 	}
 	for _, l := range r.found {
 		s.admitLoaded(l)
 	}
+	for i := range r.scans {
+		r.scans[i].merge(o, r.newest)
+	}
+	s.placesRead += r.places
 	for i := range r.lanes[:r.read] {
 		q := &r.lanes[i]
 		if q.lane != nil {
@@ -186,9 +178,17 @@ func (s *Store) mergeRefill(r *refillResult) {
 		}
 		o.advance(l)
 	}
-	if len(r.bad) > 0 && !s.disordered {
-		s.disordered = true
-		wake(s.wakeFlush)
-		s.opts.logger.Error("outbox: the database's indexes are damaged, and will be made anew", "store", s.dir, "error", errors.Join(r.bad...))
+	if len(r.bad) > 0 {
+		s.disorder(errors.Join(r.bad...))
 	}
+}
+
+// disorder has the indexes be made anew. mu is held.
+func (s *Store) disorder(err error) {
+	if s.disordered {
+		return
+	}
+	s.disordered = true
+	wake(s.wakeFlush)
+	s.opts.logger.Error("outbox: the database's indexes are damaged, and will be made anew", "store", s.dir, "error", err)
 }

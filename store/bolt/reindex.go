@@ -17,10 +17,13 @@ import (
 // keys, sole or retries is mended and not reported as lost (P11). A place that a damaged
 // task may have stays, so that a claim comes upon it.
 type indexer struct {
-	w     *writer
-	puts  int
-	drops int
+	w      *writer
+	puts   int
+	drops  int
+	queues map[queueName]bool // into which a task was put
 }
+
+func newIndexer(b buckets) indexer { return indexer{w: newWriter(b), queues: map[queueName]bool{}} }
 
 // mendAtOnce is how many wrong entries are collected before they are taken out: a
 // cursor does not survive that.
@@ -43,7 +46,7 @@ func (s *Store) reindex() (err error) {
 			if err != nil {
 				return err
 			}
-			x = indexer{w: newWriter(b)}
+			x = newIndexer(b)
 			if err := x.run(); err != nil {
 				return fmt.Errorf("bolt: reindex: %w", err)
 			}
@@ -68,7 +71,12 @@ func (s *Store) reindex() (err error) {
 	s.generation++
 	s.disordered = false
 	s.overlay.hasKeys = s.overlay.hasKeys || x.puts > 0
-	s.overlay.look(place{when: -never})
+	for _, q := range s.overlay.queues {
+		q.lookAll(spotStart)
+	}
+	for name := range x.queues {
+		s.overlay.queue(name).lookAll(spotStart)
+	}
 	for key := range x.w.keys {
 		s.overlay.limitSeen(key, outbox.ID{})
 	}
@@ -166,7 +174,7 @@ func (x *indexer) wrongPlace(k, _ []byte) bool {
 	if l == nil || l.home != homeTasks {
 		return true
 	}
-	return l.bad == nil && firstLook(l.sched.due, l.header.expires) != p.when
+	return l.bad == nil && l.place() != p
 }
 
 // keyAndID splits a place of the keys bucket.
@@ -207,9 +215,9 @@ func (x *indexer) missing(k, v []byte) error {
 		return nil
 	}
 	b, l := x.w.b, loadWaiting(x.w.b, outbox.ID(k), v)
-	at := place{firstLook(l.sched.due, l.header.expires), l.header.id}
+	at := l.place()
 	if l.bad != nil {
-		at = place{0, outbox.ID(k)}
+		at.when = 0
 		if !l.unsure || l.header.key != "" { // a claim will come upon it
 			return nil
 		}
@@ -233,11 +241,17 @@ func (x *indexer) missing(k, v []byte) error {
 			return b.keys.Put(keyPlace(h.key, h.id), nil)
 		}
 	}
-	if has(b.due, at.key()) {
+	return x.list(at)
+}
+
+// list puts a task into the due bucket if it is not there.
+func (x *indexer) list(at place) error {
+	if has(x.w.b.due, at.key()) {
 		return nil
 	}
 	x.puts++
-	return b.due.Put(at.key(), nil)
+	x.queues[at.queue] = true
+	return x.w.b.due.Put(at.key(), nil)
 }
 
 // headsFrom sees to it that the head of each key is listed, for so many keys from a place
@@ -250,15 +264,12 @@ func (x *indexer) headsFrom(from []byte, most int) (next []byte, err error) {
 		}
 		key, id, _ := keyAndID(k)
 		if l := load(x.w.b, id); l != nil {
-			at := place{firstLook(l.sched.due, l.header.expires), id}
+			at := l.place()
 			if l.bad != nil {
 				at.when = 0 // to be met soon: see damaged.go
 			}
-			if !has(x.w.b.due, at.key()) {
-				x.puts++
-				if err := x.w.b.due.Put(at.key(), nil); err != nil {
-					return nil, err
-				}
+			if err := x.list(at); err != nil {
+				return nil, err
 			}
 		}
 		k, _ = c.Seek(keyPlace(string(key), maxID)) // the next key; no ID is the highest

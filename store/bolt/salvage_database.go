@@ -135,7 +135,7 @@ func (r *rebuild) value(bucket []byte, id outbox.ID, v []byte, known bool) error
 	}
 	if l.bad == nil {
 		r.met(id, l.raw)
-		r.found[at].add(amount{1, l.header.cost}, 1)
+		r.found.put(&l.header, at, 1)
 		r.keptAs[at]++
 		return to.Put(id[:], bytes.Clone(v))
 	}
@@ -205,7 +205,7 @@ func (r *rebuild) indexes() error {
 		return err
 	}
 	for from := []byte(nil); ; {
-		x := indexer{w: newWriter(r.b)}
+		x := newIndexer(r.b)
 		c, n := r.b.tasks.Cursor(), 0
 		k, v := c.Seek(from)
 		for ; k != nil && n < chunkEntries; k, v = c.Next() {
@@ -222,7 +222,7 @@ func (r *rebuild) indexes() error {
 		}
 	}
 	for from := []byte(nil); ; {
-		x := indexer{w: newWriter(r.b)}
+		x := newIndexer(r.b)
 		next, err := x.headsFrom(from, chunkEntries)
 		if err == nil && next != nil {
 			err = errors.Join(r.commit(), r.room(0))

@@ -52,7 +52,7 @@ func (r *rebuild) account() error {
 	if err != nil {
 		return err
 	}
-	return u.put(meta)
+	return u.write(meta)
 }
 
 // replayed is what replaying the log onto the new database will give.

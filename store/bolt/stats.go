@@ -59,7 +59,11 @@ func (s *Store) countLocked() outbox.Stats {
 	}
 	st.Dropped = st.DroppedBy.Total()
 	st.Pending = uint64(l.waiting()) - st.InFlight
-	st.PendingBytes = uint64(s.use[homeTasks].bytes - s.unsure.bytes)
+	st.PendingBytes = uint64(s.use[homeTasks].bytes - s.unsure[homeTasks].bytes)
+	class := func(p outbox.Priority) uint64 {
+		return uint64(s.use.class(p).tasks - s.unsure.class(p).tasks - s.overlay.flying[p-outbox.Low])
+	}
+	st.PendingByPriority = outbox.ByPriority{High: class(outbox.High), Normal: class(outbox.Normal), Low: class(outbox.Low)}
 	st.DeadBytes = uint64(s.use[homeDead].bytes)
 	return st
 }

@@ -55,7 +55,7 @@ type Store struct {
 	since      ledger                 // what the records after checkpoint did, up to applied
 	coming     ledger                 // what settled but not yet durable records will do, for Stats
 	use        usage                  // what waits and what is dead, all that was queued in the log included
-	unsure     amount                 // of it, new tasks that are not durable yet
+	unsure     usage                  // of it, new tasks that are not durable yet
 	granted    amount                 // room in the quota given to waiters that have not used it yet,
 	txUse      amount                 // and to transactions whose end is not known
 	waiters    []*waiter              // for room, first come first served
@@ -67,9 +67,12 @@ type Store struct {
 	generation uint64                 // changes with every commit to the database, so that readers see that one came between
 	groups     map[outbox.ID]*txGroup // of transactions whose end is not known
 	lastToken  uint64
+	turns      uint64        // tasks claimed since the store was opened: see outbox.Turn
 	noted      int64         // the latest time, store clock, that is on the disk; see noteTime
 	room       chan struct{} // closed and replaced whenever a checkpoint has made room
 	live       bool          // recovery is over
+	placesRead int           // places of the due bucket that refills have looked at
+	unlisted   bool          // which queues the database has is not known: see findQueues
 	disordered bool          // the database's indexes do not agree with its tasks
 	closing    bool
 	failed     error // set once: ErrPoisoned or ErrClosed, and why

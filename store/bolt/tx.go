@@ -74,6 +74,7 @@ type txGroup struct {
 
 type txItem struct {
 	place
+	cost     int64
 	key      string
 	latest   string
 	outdated place // of the task in the database whose LatestOnly key it takes over; or zero
@@ -98,7 +99,7 @@ func (s *Store) createInTx(some any, tasks []outbox.Task, entries []*entry) erro
 	}
 	s.date(tasks, entries)
 	for _, e := range entries {
-		g.items = append(g.items, txItem{place: place{e.when, e.id}, key: e.key, latest: e.latest})
+		g.items = append(g.items, txItem{place: e.header.at(e.when), cost: e.cost, key: e.key, latest: e.latest})
 		s.groups[e.id] = g
 	}
 	last, seen := s.ids.last, s.moment()
@@ -214,7 +215,9 @@ func (s *Store) commitGroup(g *txGroup) {
 	}
 	g.known = true
 	s.base.accepted += int64(len(g.items))
-	s.use[homeTasks].add(g.use, 1)
+	for _, it := range g.items {
+		s.use.put(&header{queue: it.queue, cost: it.cost}, homeTasks, 1)
+	}
 	s.letGoOfRoom(g)
 	if s.opts.overflow == DropOldest {
 		s.checkQuota(homeTasks)

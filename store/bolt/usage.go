@@ -1,14 +1,17 @@
 package bolt
 
+import "github.com/goutbox/goutbox/outbox"
+
 // What a task costs, in bytes, is the same in the log, in memory and in the
 // database, so that replaying records can not make the sum drift. It follows from
 // the encoded task alone, which holds payload, headers, name and keys:
 //
-//	encoded task + 96, plus the key's length + 48 for each Key, Unique and LatestOnly key
+//	encoded task + 98 + name, plus the key's length + 48 for each Key, Unique and LatestOnly key
 //
 // 96 is the task's place in the tasks bucket (an element of 16 bytes, the ID, the
 // CRC) and in the due bucket (16 and 24), and its part of page headers, branch pages
-// and what is left free in a page. 48 is an element of 16 bytes, the ID, a prefix,
+// and what is left free in a page; 2 and the name are the queue's part of the latter
+// place, and count in the crowd too, but not in the legacy queue. 48 is an element of 16 bytes, the ID, a prefix,
 // and the same part, in the keys or sole bucket. What a task gathers later, its
 // schedule and at most [outbox.MaxFailures] errors, does not count.
 const (
@@ -16,9 +19,17 @@ const (
 	keyOverhead  = 48
 )
 
+// placeCost is what a task's place costs beyond what taskOverhead has of it.
+func placeCost(q queueName, name string) int {
+	if q.legacy {
+		return 0
+	}
+	return 2 + len(name)
+}
+
 // costOf returns what a task costs.
-func costOf(encoded int, key, unique, latest string) int64 {
-	cost := encoded + taskOverhead
+func costOf(encoded, place int, key, unique, latest string) int64 {
+	cost := encoded + taskOverhead + place
 	for _, k := range [...]string{key, unique, latest} {
 		if k != "" {
 			cost += len(k) + keyOverhead
@@ -37,13 +48,33 @@ func (a *amount) add(b amount, sign int64) {
 }
 
 // usage is how much there is in the tasks bucket and how much in the dead one, or
-// would be. The amount of homeNone means nothing.
-type usage [3]amount
+// would be, and behind that how much of what waits is of each class. The amount of
+// homeNone means nothing.
+type usage [classAmounts + 3]amount
+
+const classAmounts = 3
+
+// class returns the amount that waits of one class.
+func (u *usage) class(p outbox.Priority) *amount { return &u[classAmounts+int(p-outbox.Low)] }
 
 // move moves a task from one home to another.
-func (u *usage) move(cost int64, from, to home) {
-	u[from].add(amount{1, cost}, -1)
-	u[to].add(amount{1, cost}, 1)
+func (u *usage) move(h *header, from, to home) {
+	u.put(h, from, -1)
+	u.put(h, to, 1)
+}
+
+// none reports whether a difference is none.
+func (u usage) none() bool {
+	u[homeNone] = amount{}
+	return u == usage{}
+}
+
+// put adds a task, or with a sign of -1 takes it away.
+func (u *usage) put(h *header, at home, sign int64) {
+	u[at].add(amount{1, h.cost}, sign)
+	if at == homeTasks {
+		u.class(h.queue.class).add(amount{1, h.cost}, sign)
+	}
 }
 
 func (u *usage) add(b usage) {
@@ -60,7 +91,7 @@ func (s *Store) charge(e *entry, to home) {
 	if e.charged == to {
 		return
 	}
-	s.use.move(e.cost, e.charged, to)
+	s.use.move(&e.header, e.charged, to)
 	e.charged = to
 }
 
@@ -90,18 +121,18 @@ func (s *Store) unchargeOp(e *entry, o *op) {
 // durable Stats leaves it out. mu is held.
 func (s *Store) chargeCreate(c *change) {
 	s.charge(c.e, homeTasks)
-	s.unsure.add(amount{1, c.e.cost}, 1)
+	s.unsure.put(&c.e.header, homeTasks, 1)
 	if r := c.replaced; r != nil {
 		s.charge(r, homeNone)
-		s.unsure.add(amount{1, r.cost}, -1)
+		s.unsure.put(&r.header, homeTasks, -1)
 	}
 }
 
 // sureOf notes that a create record is durable, or has failed. mu is held.
 func (s *Store) sureOf(c *change) {
-	s.unsure.add(amount{1, c.e.cost}, -1)
+	s.unsure.put(&c.e.header, homeTasks, -1)
 	if r := c.replaced; r != nil {
-		s.unsure.add(amount{1, r.cost}, 1)
+		s.unsure.put(&r.header, homeTasks, 1)
 	}
 }
 
@@ -120,7 +151,7 @@ func (s *Store) takeStock(b buckets) error {
 	for _, e := range s.overlay.entries {
 		it := e.snapshot()
 		e.charged = it.target().counts()
-		use.move(e.cost, e.home.counts(), e.charged)
+		use.move(&e.header, e.home.counts(), e.charged)
 	}
 	s.use = use
 	return nil

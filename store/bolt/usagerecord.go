@@ -10,12 +10,12 @@ import (
 )
 
 // The usage record is the value of "usage" in the meta bucket: tasks and bytes of
-// what waits, then of the dead. Every transaction that writes tasks changes it by
+// what waits, then of the dead, then of each class of what waits, Low first. Every transaction that writes tasks changes it by
 // what it writes, so it is right after a checkpoint that was cut short, too. It came
-// with format version 2.
-func (u usage) put(meta *bbolt.Bucket) error {
+// with format version 2, its classes with version 3.
+func (u usage) write(meta *bbolt.Bucket) error {
 	var b []byte
-	for _, a := range [...]amount{u[homeTasks], u[homeDead]} {
+	for _, a := range u[homeTasks:] {
 		b = binary.LittleEndian.AppendUint64(b, uint64(a.tasks))
 		b = binary.LittleEndian.AppendUint64(b, uint64(a.bytes))
 	}
@@ -36,8 +36,16 @@ func readUsage(meta getter, path string) (u usage, known bool, err error) {
 		return u, false, fmt.Errorf("%w: %s: usage record", outbox.ErrCorrupt, path)
 	}
 	r := reader{b: v}
-	for _, h := range [...]home{homeTasks, homeDead} {
-		u[h] = amount{tasks: r.int64(), bytes: r.int64()}
+	u[homeTasks], u[homeDead] = r.amount(), r.amount()
+	if len(r.b) > 0 {
+		var sum amount
+		for i := classAmounts; i < len(u); i++ {
+			u[i] = r.amount()
+			sum.add(u[i], 1)
+		}
+		r.bad = r.bad || sum != u[homeTasks]
+	} else { // as version 2 wrote it
+		*u.class(outbox.Normal) = u[homeTasks]
 	}
 	if r.bad || len(r.b) != 0 {
 		return u, false, fmt.Errorf("%w: %s: usage record", outbox.ErrCorrupt, path)
@@ -45,8 +53,10 @@ func readUsage(meta getter, path string) (u usage, known bool, err error) {
 	return u, true, nil
 }
 
-// account brings the usage record up to date with what the writer has written. If
-// there is none, the database is brought to the present version.
+func (r *reader) amount() amount { return amount{tasks: r.int64(), bytes: r.int64()} }
+
+// account brings the usage record up to date with what the writer has written, and the
+// database to the present version.
 func (w *writer) account(path string) error {
 	u, known, err := readUsage(w.b.meta, path)
 	switch {
@@ -54,8 +64,9 @@ func (w *writer) account(path string) error {
 		return err
 	case !known:
 		return rewriteUsage(w.b, path)
-	case w.delta[homeTasks] == amount{} && w.delta[homeDead] == amount{} && !w.recount:
-		return nil
+	}
+	if err := raiseFormat(w.b, path); err != nil || w.delta.none() && !w.recount {
+		return err
 	}
 	u.add(w.delta)
 	if w.recount { // what a damaged task has cost is not known any more
@@ -69,7 +80,7 @@ func (w *writer) account(path string) error {
 		}
 		u = exact
 	}
-	return u.put(w.b.meta)
+	return u.write(w.b.meta)
 }
 
 // rewriteUsage counts everything anew. It is one scan of all tasks.
@@ -78,20 +89,26 @@ func rewriteUsage(b buckets, path string) error {
 	if err != nil {
 		return err
 	}
-	_, uuid, err := readFormat(b.meta, path)
-	if err == nil {
-		err = putFormat(b.meta, uuid)
-	}
-	if err != nil {
+	if err := raiseFormat(b, path); err != nil {
 		return err
 	}
-	return u.put(b.meta)
+	return u.write(b.meta)
+}
+
+// raiseFormat has the database say that it is of the present version.
+func raiseFormat(b buckets, path string) error {
+	version, uuid, err := readFormat(b.meta, path)
+	if err != nil || version == formatVersion {
+		return err
+	}
+	return putFormat(b.meta, uuid)
 }
 
 // recount counts what is in the database.
 func recount(b buckets) (u usage, err error) {
 	err = b.tasks.ForEach(func(_, v []byte) error {
-		u[homeTasks].add(amount{1, costOfValue(v[:max(len(v)-4, 0)])}, 1)
+		h := headerOf(v[:max(len(v)-4, 0)])
+		u.put(&h, homeTasks, 1)
 		return nil
 	})
 	if err != nil {
@@ -113,15 +130,22 @@ func recount(b buckets) (u usage, err error) {
 // costOfValue is what a task costs of which the database has this encoding; one
 // that is damaged costs what can still be seen of it.
 func costOfValue(raw []byte) int64 {
-	h, err := decodeHeader(raw)
-	if err != nil {
-		return costOf(len(raw), "", "", "")
-	}
+	h := headerOf(raw)
 	return h.cost
 }
 
-// upgrade brings a database of version 1 to the present one, in one transaction. If
-// the disk has no room for it, the next checkpoint does it.
+// headerOf returns the header of a task, or of one that is damaged its cost at least.
+func headerOf(raw []byte) header {
+	h, err := decodeHeader(raw)
+	if err != nil {
+		return header{cost: costOf(len(raw), 0, "", "", "")}
+	}
+	return h
+}
+
+// upgrade brings a database of an earlier version to the present one, in one
+// transaction, which moves no task: one of version 1 is counted, of version 2 nothing is
+// read but two records. If the disk has no room for it, the next checkpoint does it.
 func (s *Store) upgrade() (err error) {
 	defer contain(&err, s.path, debug.SetPanicOnFault(true))
 	_, err = s.write(toAdd, func(tx *bbolt.Tx) error {
@@ -166,7 +190,7 @@ func (s *Store) recountUsage() (st stock, err error) {
 	}, func() error {
 		st.memory, st.expected = s.use, st.recorded
 		for _, e := range s.overlay.entries {
-			st.expected.move(e.cost, e.home, e.charged)
+			st.expected.move(&e.header, e.home.counts(), e.charged)
 		}
 		for _, u := range [...]*usage{&st.recorded, &st.recounted, &st.memory, &st.expected} {
 			u[homeNone] = amount{}

@@ -180,7 +180,8 @@ func (v *verifier) content() {
 // waiting checks a task, and the schedule that belongs to it.
 func (v *verifier) waiting(t, retries *stream) indexed {
 	in := indexed{id: t.id, offset: t.offset, page: t.page}
-	v.counted[homeTasks].add(amount{1, costOfValue(t.v[:max(len(t.v)-4, 0)])}, 1)
+	seen := headerOf(t.v[:max(len(t.v)-4, 0)])
+	v.counted.put(&seen, homeTasks, 1)
 	v.count(t, bucketTasks, homeTasks)
 	raw, err := checkCRC(t.k, t.v)
 	var h header
@@ -207,7 +208,7 @@ func (v *verifier) waiting(t, retries *stream) indexed {
 		}
 		retries.advance(v, bucketRetries)
 	}
-	in.when = firstLook(sched.due, h.expires)
+	in.when, in.queue = firstLook(sched.due, h.expires), hashKey(string(h.queue.append(nil)))
 	in.key, in.unique, in.latest = hashKey(h.key), hashKey(h.unique), hashKey(h.latest)
 	return in
 }
@@ -290,6 +291,9 @@ func (v *verifier) sums() {
 	if v.hasUse {
 		differ("usage: tasks and bytes that wait", v.usage[homeTasks], v.counted[homeTasks])
 		differ("usage: tasks and bytes of the dead", v.usage[homeDead], v.counted[homeDead])
+		for _, class := range outbox.Priorities {
+			differ("usage: tasks and bytes that wait, of class "+class.String(), *v.usage.class(class), *v.counted.class(class))
+		}
 	}
 	if min(l.accepted, l.delivered, l.dead, l.requeued, slices.Min(l.dropped[:])) < 0 {
 		v.found(Finding{File: databaseName, Bucket: string(bucketMeta), Err: fmt.Errorf("%w: P5: a counter is negative: %+v", outbox.ErrCorrupt, l)})

@@ -16,6 +16,7 @@ const windowTasks = 256 << 10
 type indexed struct {
 	id                  outbox.ID
 	when                int64
+	queue               uint64 // hash
 	key, unique, latest uint64 // hashes; 0 = none
 	page                uint64
 	offset              int64
@@ -101,6 +102,8 @@ func (w *window) due(p pair) {
 	case in.bad:
 	case in.when != at.when:
 		w.v.bad(p, bucketDue, at.id, "it is listed as due at %d, but is due at %d", at.when, in.when)
+	case in.queue != hashKey(string(at.queue.append(nil))):
+		w.v.bad(p, bucketDue, at.id, "it is listed in queue %q of class %s, but is of another", at.queue.name, at.queue.class)
 	default:
 		in.listed = true
 	}

@@ -136,7 +136,7 @@ func (s *Store) findRoom(ctx context.Context, entries []*entry, full *fullError)
 			now.replaced = full.replaced
 			picked, rest := s.pickFor(now)
 			found, full = rest.none(), now
-			transient = s.unsure.tasks > 0 || s.retrying > 0
+			transient = s.unsure[homeTasks].tasks > 0 || s.retrying > 0
 			if found || !more || !s.canFree(now) {
 				return nil
 			}

@@ -72,7 +72,7 @@ func newWriter(b buckets) *writer {
 // put makes the database agree with the item, wherever it had the task before.
 func (w *writer) put(it item) error {
 	id := it.header.id[:]
-	w.delta.move(it.header.cost, it.home.counts(), it.target().counts())
+	w.delta.move(&it.header, it.home.counts(), it.target().counts())
 	w.recount = w.recount || it.damaged != homeNone
 	it.homeWhen = w.listedAt(&it)
 	if it.home == homeTasks && it.target() != homeTasks {
@@ -136,7 +136,7 @@ func (w *writer) putWaiting(it item) error {
 		}
 	}
 	if moved {
-		if err := w.b.due.Delete(place{it.homeWhen, h.id}.key()); err != nil {
+		if err := w.b.due.Delete(h.at(it.homeWhen).key()); err != nil {
 			return err
 		}
 	}
@@ -144,7 +144,7 @@ func (w *writer) putWaiting(it item) error {
 		return err
 	}
 	if h.key == "" {
-		return w.list(place{when, h.id})
+		return w.list(h.at(when))
 	}
 	w.keys[h.key] = true
 	if !fresh {
@@ -165,7 +165,7 @@ func (w *writer) removeWaiting(it item) error {
 	if err := w.b.retries.Delete(id); err != nil {
 		return err
 	}
-	if err := w.b.due.Delete(place{it.homeWhen, h.id}.key()); err != nil {
+	if err := w.b.due.Delete(h.at(it.homeWhen).key()); err != nil {
 		return err
 	}
 	if h.key != "" {
@@ -225,14 +225,14 @@ func (w *writer) outdate(latest string, now int64) (at place, err error) {
 	if l == nil || l.bad != nil || l.home != homeTasks {
 		return at, nil
 	}
-	if err := w.b.due.Delete(place{firstLook(l.sched.due, l.header.expires), id}.key()); err != nil {
+	if err := w.b.due.Delete(l.place().key()); err != nil {
 		return at, err
 	}
 	l.sched.stale, l.sched.due = true, min(l.sched.due, now)
 	if err := w.b.retries.Put(id[:], withCRC(id[:], appendSchedule(nil, &l.sched))); err != nil {
 		return at, err
 	}
-	at = place{firstLook(l.sched.due, l.header.expires), id}
+	at = l.place()
 	if l.header.key != "" {
 		w.keys[l.header.key] = true
 		return at, nil
@@ -272,7 +272,7 @@ func (w *writer) listHeads() error {
 			if l == nil || l.home != homeTasks {
 				continue // it should not be here: see reindex
 			}
-			at := place{firstLook(l.sched.due, l.header.expires), id}
+			at := l.place()
 			if l.bad != nil {
 				at.when = 0 // to be met soon: see damaged.go
 			}

@@ -21,6 +21,7 @@ func (s *Store) Stats(ctx context.Context) (outbox.Stats, error) {
 					st.OldestPending = e.CreatedAt
 				}
 				st.Pending++
+				st.PendingByPriority.Add(e.Priority, 1)
 			case outbox.InFlight:
 				st.InFlight++
 			case outbox.Dead:

@@ -36,7 +36,7 @@ type twins struct {
 	ctx     context.Context
 	random  *rand.Rand
 	sides   [2]*side  // oracle, subject
-	offered int       // tasks offered so far; the n-th is called "tn"
+	offered int       // tasks offered so far; the n-th is called "tn", which is its payload
 	flying  []string  // in flight, on both sides
 	dueBy   time.Time // all short delays have passed by then
 	late    bool      // the subject still holds replaced tasks, until its next Claim
@@ -96,8 +96,12 @@ func (w *twins) step() {
 	switch n := w.random.IntN(100); {
 	case n < 35:
 		w.create()
-	case n < 60:
+	case n < 45:
 		w.claim()
+	case n < 52:
+		w.claimSome()
+	case n < 60:
+		w.peek()
 	case n < 85:
 		w.settle()
 	case n < 91:
@@ -188,7 +192,7 @@ func (w *twins) compare(allowLate bool) {
 		}
 		stats[i] = outbox.Stats{
 			Accepted: st.Accepted, Delivered: st.Delivered, Pending: st.Pending, InFlight: st.InFlight,
-			Dead: st.Dead, Dropped: st.Dropped, DroppedBy: st.DroppedBy, Requeued: st.Requeued,
+			PendingByPriority: st.PendingByPriority, Dead: st.Dead, Dropped: st.Dropped, DroppedBy: st.DroppedBy, Requeued: st.Requeued,
 		}
 	}
 	w.late = false
@@ -199,6 +203,7 @@ func (w *twins) compare(allowLate bool) {
 			w.late = true
 			delete(lists[1], name)
 			stats[1].Pending--
+			stats[1].PendingByPriority.Add(w.sides[1].known[name].Priority, ^uint64(0))
 			stats[1].Dropped++
 			stats[1].DroppedBy.Coalesced++
 		}
@@ -224,8 +229,8 @@ func (w *twins) list(s *side) (lines map[string]string, order []string) {
 		if err != nil {
 			w.Fatalf("seed %d, step %d: %s: list: %v", w.seed, w.steps, s.name, err)
 		}
-		lines[t.Name] = t.State.String() + line(t)
-		order = append(order, t.Name)
+		lines[called(t)] = t.State.String() + line(t)
+		order = append(order, called(t))
 	}
 	return lines, order
 }
@@ -236,6 +241,6 @@ func line(t outbox.Task) string {
 	for _, f := range t.Failures {
 		failures = append(failures, fmt.Sprint(f.Attempt, f.Error))
 	}
-	return fmt.Sprintf(" key %q unique %q latest %q payload %q attempts %d of %d failures %v reason %q",
-		t.Key, t.Unique, t.LatestOnly, t.Payload, t.Attempts, t.MaxAttempts, failures, t.Reason)
+	return fmt.Sprintf(" %s %s key %q unique %q latest %q payload %q attempts %d of %d failures %v reason %q",
+		t.Priority, t.Name, t.Key, t.Unique, t.LatestOnly, t.Payload, t.Attempts, t.MaxAttempts, failures, t.Reason)
 }

@@ -40,6 +40,8 @@ func (w *twins) create() {
 	for i := range tasks {
 		t := task(fmt.Sprint("t", w.offered), delay(w.anyDelay()))
 		w.offered++
+		t.Name = kinds[w.random.IntN(len(kinds))]
+		t.Priority = outbox.Priority(w.random.IntN(3) - 1)
 		t.Key = []string{"", "a", "b", "bb", "b\xff"}[w.random.IntN(5)]
 		switch n := w.random.IntN(20); {
 		case n < 2:
@@ -54,7 +56,7 @@ func (w *twins) create() {
 	}
 	w.did("create %s", brief(tasks))
 	if same >= 0 {
-		w.did("  %s with the ID of %s", tasks[same].Name, old)
+		w.did("  %s with the ID of %s", called(tasks[same]), old)
 	}
 	var made []outbox.Task
 	result := w.both("results of create", func(s *side) string {
@@ -68,15 +70,15 @@ func (w *twins) create() {
 		}
 		var states []string
 		for _, t := range mine {
-			s.known[t.Name] = t
-			states = append(states, t.Name+" "+t.State.String())
+			s.known[called(t)] = t
+			states = append(states, called(t)+" "+t.State.String())
 		}
 		made = mine
 		return strings.Join(states, ", ")
 	})
 	for _, t := range made {
 		if t.State == outbox.InFlight {
-			w.flying = append(w.flying, t.Name)
+			w.flying = append(w.flying, called(t))
 		}
 	}
 	w.later()
@@ -87,27 +89,37 @@ func (w *twins) create() {
 func brief(tasks []outbox.Task) string {
 	var all []string
 	for _, t := range tasks {
-		all = append(all, fmt.Sprintf("%s(key %q unique %q latest %q delay %v lease %v)", t.Name, t.Key, t.Unique, t.LatestOnly, t.Delay, t.Lease))
+		all = append(all, fmt.Sprintf("%s(%s %s key %q unique %q latest %q delay %v lease %v)", called(t), t.Priority, t.Name, t.Key, t.Unique, t.LatestOnly, t.Delay, t.Lease))
 	}
 	return strings.Join(all, " ")
 }
 
 // claim claims all there is, so that the order does not matter.
-func (w *twins) claim() {
+func (w *twins) claim() { w.claimAll(outbox.ClaimRequest{}) }
+
+// claimSome claims all there is of some names, from either end.
+func (w *twins) claimSome() {
+	req, what := w.anyRequest()
+	w.did("claim of %s:", what)
+	w.claimAll(req)
+}
+
+func (w *twins) claimAll(req outbox.ClaimRequest) {
 	w.wait()
 	w.did("claim")
 	var claimed []string
+	req.Max, req.Lease = many, ages
 	w.both("claims", func(s *side) string {
-		got, err := s.s.Claim(w.ctx, outbox.ClaimRequest{Max: many, Lease: ages})
+		got, err := s.s.Claim(w.ctx, req)
 		if err != nil {
 			return kind(err)
 		}
 		claimed = nil
 		var lines []string
 		for _, t := range got.Tasks {
-			s.known[t.Name] = t
-			claimed = append(claimed, t.Name)
-			lines = append(lines, fmt.Sprint(t.Name, " attempt ", t.Attempt, line(t)))
+			s.known[called(t)] = t
+			claimed = append(claimed, called(t))
+			lines = append(lines, fmt.Sprint(called(t), " attempt ", t.Attempt, line(t)))
 		}
 		slices.Sort(lines)
 		return strings.Join(lines, "\n\t\t")
@@ -196,8 +208,8 @@ func (w *twins) some() (names []string) {
 		if err != nil {
 			w.Fatalf("seed %d: list: %v", w.seed, err)
 		}
-		if listed = append(listed, t.Name); t.State == outbox.Dead {
-			listed = append(listed, t.Name, t.Name)
+		if listed = append(listed, called(t)); t.State == outbox.Dead {
+			listed = append(listed, called(t), called(t))
 		}
 	}
 	for range 1 + w.random.IntN(3) {

@@ -375,6 +375,63 @@ var brokenStores = []brokenStore{
 			return s.Create(context.Background(), tasks)
 		}}
 	}},
+	{"knows no classes", []int{52, 53, 54, 59}, func() *broken {
+		return &broken{create: each(func(t *outbox.Task) { t.Priority = outbox.Normal })}
+	}},
+	{"counts classes wrong", []int{54, 45}, func() *broken {
+		return &broken{stats: func(s outbox.Store, ctx context.Context) (outbox.Stats, error) {
+			st, err := s.Stats(ctx)
+			st.PendingByPriority = outbox.ByPriority{High: st.Pending}
+			return st, err
+		}}
+	}},
+	{"matches anything", []int{55, 56}, func() *broken {
+		return &broken{claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+			req.Match = nil
+			return s.Claim(ctx, req)
+		}}
+	}},
+	{"looks at the first alone", []int{55}, func() *broken {
+		return &broken{claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+			match := req.Match
+			req.Match = nil
+			got, err := s.Claim(ctx, req)
+			var back []outbox.Task
+			got.Tasks = slices.DeleteFunc(got.Tasks, func(t outbox.Task) bool {
+				no := match != nil && !match(t.Name)
+				if no {
+					back = append(back, t)
+				}
+				return no
+			})
+			putBack(s, back)
+			return got, err
+		}}
+	}},
+	{"takes the oldest first", []int{57, 59}, func() *broken {
+		return &broken{claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+			req.Newest = false
+			return s.Claim(ctx, req)
+		}}
+	}},
+	{"takes the newest of a key", []int{58}, func() *broken {
+		keys := memo[string, string]{}
+		return &broken{
+			create: func(s outbox.Store, ctx context.Context, tasks []outbox.Task) error {
+				for _, t := range tasks {
+					keys.put(t.Name, t.Key)
+				}
+				return each(func(t *outbox.Task) { t.Key = "" })(s, ctx, tasks)
+			},
+			claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+				got, err := s.Claim(ctx, req)
+				for i := range got.Tasks {
+					got.Tasks[i].Key = keys.get(got.Tasks[i].Name)
+				}
+				return got, err
+			},
+		}
+	}},
 	{"never tells", []int{49}, func() *broken {
 		return &broken{notify: func(func()) (stop func()) { return func() {} }}
 	}},

@@ -165,6 +165,7 @@ func TestAgree_FindsBrokenStores(t *testing.T) {
 	for _, name := range []string{
 		"forgets Unique", "forgets LatestOnly", "mixes up keys", "takes any token", "Retry is free",
 		"loses a task in a restart", "counts too much", "Requeue does nothing",
+		"knows no classes", "matches anything", "looks at the first alone", "takes the oldest first",
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := slices.IndexFunc(brokenStores, func(b brokenStore) bool { return b.name == name })

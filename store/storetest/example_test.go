@@ -49,6 +49,7 @@ type fileStore struct {
 	mu        sync.Mutex // guards the file and the rest
 	claims    map[outbox.ID]claim
 	lastToken uint64
+	turns     uint64
 	closed    bool
 }
 
@@ -280,20 +281,30 @@ func (s *fileStore) Claim(ctx context.Context, req outbox.ClaimRequest) (got out
 			return r.State == outbox.Waiting && !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(now)
 		})
 		got.NextIn = outbox.Forever
-		size := 0
+		var due []*row
 		for _, r := range c.heads() {
-			if r.DueAt.After(now) {
-				got.NextIn = min(got.NextIn, r.DueAt.Sub(now))
-				if !r.ExpiresAt.IsZero() {
-					got.NextIn = min(got.NextIn, r.ExpiresAt.Sub(now))
-				}
-				continue
+			if r.DueAt.After(now) && !r.ExpiresAt.IsZero() {
+				got.NextIn = min(got.NextIn, r.ExpiresAt.Sub(now))
 			}
+			switch {
+			case req.Match != nil && !req.Match(r.Name):
+			case r.DueAt.After(now):
+				got.NextIn = min(got.NextIn, r.DueAt.Sub(now))
+			default:
+				due = append(due, r)
+			}
+		}
+		if req.Newest {
+			slices.Reverse(due)
+		}
+		size := 0
+		for r := s.next(&due); r != nil; r = s.next(&due) {
 			size += len(r.Payload)
 			if n := len(got.Tasks); n > 0 && (n >= req.Max || req.MaxBytes > 0 && size > req.MaxBytes) {
 				got.NextIn = 0
 				return nil
 			}
+			s.turns++
 			s.lease(r, req.Lease, now)
 			r.Attempt = r.Attempts + 1
 			got.Tasks = append(got.Tasks, r.Task)
@@ -306,6 +317,18 @@ func (s *fileStore) Claim(ctx context.Context, req outbox.ClaimRequest) (got out
 		return nil
 	})
 	return got, err
+}
+
+// next takes the task out of due whose turn it is.
+func (s *fileStore) next(due *[]*row) *row {
+	for _, class := range outbox.Turn(s.turns) {
+		if i := slices.IndexFunc(*due, func(r *row) bool { return r.Priority == class }); i >= 0 {
+			r := (*due)[i]
+			*due = slices.Delete(*due, i, i+1)
+			return r
+		}
+	}
+	return nil
 }
 
 func (s *fileStore) Settle(ctx context.Context, outcomes []outbox.Outcome) error {
@@ -386,6 +409,7 @@ func (s *fileStore) Stats(ctx context.Context) (st outbox.Stats, err error) {
 			switch r.State {
 			case outbox.Waiting:
 				st.Pending++
+				st.PendingByPriority.Add(r.Priority, 1)
 				st.OldestPending = r.CreatedAt
 			case outbox.InFlight:
 				st.InFlight++

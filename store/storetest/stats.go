@@ -28,8 +28,9 @@ func counters(c *trial) {
 	c.release(0, c.claim(many)...)
 	want := outbox.Stats{
 		Accepted: 10, Delivered: 1, Pending: 3, InFlight: 1, Dead: 1, Requeued: 1, Dropped: 4,
-		DroppedBy:     outbox.Dropped{Expired: 1, Coalesced: 1, Deleted: 2},
-		OldestPending: dead[1].CreatedAt.Round(0).UTC(),
+		PendingByPriority: outbox.ByPriority{Normal: 3},
+		DroppedBy:         outbox.Dropped{Expired: 1, Coalesced: 1, Deleted: 2},
+		OldestPending:     dead[1].CreatedAt.Round(0).UTC(),
 	}
 	equal(c, "Stats", c.stats(), want)
 	_, err = c.s.Delete(c.ctx, dead[1].ID)

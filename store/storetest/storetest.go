@@ -72,7 +72,7 @@ func (r rule) String() string { return fmt.Sprintf("C%02d %s", r.number, r.name)
 func rules() []rule {
 	return slices.SortedFunc(slices.Values(slices.Concat(
 		createRules, contentRules, claimRules, keyRules, settleRules, requeueRules, deleteRules,
-		uniqueRules, latestRules, expireRules, taskRules, statsRules, lifeRules, concurrentRules,
+		uniqueRules, latestRules, expireRules, taskRules, statsRules, lifeRules, concurrentRules, priorityRules, matchRules, newestRules,
 	)), func(a, b rule) int { return a.number - b.number })
 }
 

@@ -104,6 +104,9 @@ func (c *trial) audit() outbox.Stats {
 	if st.Dropped != st.DroppedBy.Total() {
 		c.Errorf("P5: Dropped = %d, DroppedBy sums to %d", st.Dropped, st.DroppedBy.Total())
 	}
+	if by := st.PendingByPriority; by.High+by.Normal+by.Low != st.Pending {
+		c.Errorf("Pending = %d, PendingByPriority says %+v", st.Pending, by)
+	}
 	var count [3]uint64
 	for _, t := range listed {
 		if int(t.State) >= len(count) {

@@ -30,8 +30,11 @@ func latest(k string) func(*outbox.Task)       { return func(t *outbox.Task) { t
 func delay(d time.Duration) func(*outbox.Task) { return func(t *outbox.Task) { t.Delay = d } }
 func ttl(d time.Duration) func(*outbox.Task)   { return func(t *outbox.Task) { t.TTL = d } }
 func lease(d time.Duration) func(*outbox.Task) { return func(t *outbox.Task) { t.Lease = d } }
-func payload(b []byte) func(*outbox.Task)      { return func(t *outbox.Task) { t.Payload = b } }
-func withID(id outbox.ID) func(*outbox.Task)   { return func(t *outbox.Task) { t.ID = id } }
+func class(p outbox.Priority) func(*outbox.Task) {
+	return func(t *outbox.Task) { t.Priority = p }
+}
+func payload(b []byte) func(*outbox.Task)    { return func(t *outbox.Task) { t.Payload = b } }
+func withID(id outbox.ID) func(*outbox.Task) { return func(t *outbox.Task) { t.ID = id } }
 
 // create has the store accept tasks, in one call, and returns them as filled in.
 func (c *trial) create(tasks ...outbox.Task) []outbox.Task {

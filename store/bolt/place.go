@@ -1,0 +1,76 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/goutbox/goutbox/outbox"
+)
+
+// place is where a task stands in the due bucket: in its queue, at a spot.
+type place struct {
+	queue queueName
+	spot
+}
+
+// at returns the task's place if it is to be looked at then.
+func (h *header) at(when int64) place { return place{h.queue, spot{when, h.id}} }
+
+// place returns where the task has to be listed.
+func (l *loaded) place() place { return l.header.at(firstLook(l.sched.due, l.header.expires)) }
+
+const spotSize = 8 + 16
+
+// legacyByte is the least that a key of the legacy queue begins with: times of this age
+// begin with far higher ones.
+const legacyByte = 3
+
+// key is the place's key in the bucket:
+//
+//	class u8, 0 = High | length of the name u8 | name | when u64, its sign reversed | ID
+//
+// The legacy queue has when and ID alone.
+func (p place) key() []byte {
+	k := p.queue.append(make([]byte, 0, 2+len(p.queue.name)+spotSize))
+	when := uint64(p.when) ^ (1 << 63)
+	if p.queue.legacy {
+		when = max(when, legacyByte<<56)
+	}
+	k = binary.BigEndian.AppendUint64(k, when)
+	return append(k, p.id[:]...)
+}
+
+// placeOf is the reverse of key.
+func placeOf(k []byte) (p place, ok bool) {
+	if len(k) < spotSize {
+		return p, false
+	}
+	head := k[:len(k)-spotSize]
+	switch {
+	case len(head) == 0 && k[0] >= legacyByte:
+		p.queue.legacy = true
+	case len(head) < 2 || head[0] >= legacyByte || int(head[1]) != len(head)-2:
+		return p, false
+	default:
+		p.queue.class, p.queue.name = outbox.High-outbox.Priority(head[0]), string(head[2:])
+	}
+	p.spot = spotAtEnd(k)
+	return p, true
+}
+
+// spotAtEnd reads the spot that a place ends with.
+func spotAtEnd(k []byte) (p spot) {
+	k = k[len(k)-spotSize:]
+	p.when = int64(binary.BigEndian.Uint64(k) ^ (1 << 63))
+	copy(p.id[:], k[8:])
+	return p
+}
+
+// spotIn reads a place of the queue that has this prefix, without making a string of its
+// name.
+func spotIn(prefix, k []byte) (p spot, ok bool) {
+	if len(k) != len(prefix)+spotSize || !bytes.HasPrefix(k, prefix) || len(prefix) == 0 && k[0] < legacyByte {
+		return p, false
+	}
+	return spotAtEnd(k), true
+}
