@@ -36,6 +36,9 @@ const (
 	quickEvents   = 100_000
 	fullDuration  = 5 * time.Second
 	fullEvents    = 1_000_000
+
+	quickProducers = "1,8,64,256"
+	fullProducers  = "1,8,64,256,1024"
 )
 
 const usage = `bench measures what goutbox does on this machine and this disk.
@@ -51,13 +54,14 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.SetOutput(io.Discard)
 	names := f.String("workloads", list(workloads, workloadName), "what to measure, by commas")
 	stores := f.String("stores", subjects[0].Name, "stores to measure, by commas, of "+list(subjects, subjectName))
-	producers := f.String("producers", "1,8,64,256", "numbers of producers, by commas; pipeline takes 64 alone unless they are given, or -full")
+	producers := f.String("producers", quickProducers, "numbers of producers, by commas; "+fullProducers+" with -full; unless they are given, or -full, most workloads take fewer")
+	f.Float64Var(&c.Rate, "rate", 1000, "events per second of latency")
 	f.IntVar(&c.Size, "size", 256, "bytes of a payload")
 	f.DurationVar(&c.Duration, "duration", quickDuration, "of one measurement; 5s with -full")
 	f.IntVar(&c.rounds, "rounds", 3, "rounds; figures are medians of them")
 	f.StringVar(&c.dir, "dir", "", "folder to work in, on the disk to measure; a temporary one in it is used (default: the current folder, or that for temporary files)")
 	f.BoolVar(&c.allowTmpfs, "allow-tmpfs", false, "measure in a folder that is in memory, too")
-	f.IntVar(&c.Events, "n", quickEvents, "events of the backlog of drain and backlog; 1000000 with -full")
+	f.IntVar(&c.Events, "n", quickEvents, "events of the backlog of drain, backlog, outage and recover; 1000000 with -full")
 	f.BoolVar(&c.Cold, "cold", false, "backlog opens the store from a cold page cache, too: Linux, as root; it is that of all programs")
 	quick := f.Bool("quick", false, "less than a minute; this is the default")
 	f.BoolVar(&c.full, "full", false, "longer measurements, some minutes in all")
@@ -85,6 +89,9 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	}
 	if c.full && !given["n"] {
 		c.Events = fullEvents
+	}
+	if c.full && !given["producers"] {
+		*producers = fullProducers
 	}
 	c.Every = c.full || given["producers"]
 	if err := c.choose(*names, *stores, *producers); err != nil {
@@ -116,6 +123,7 @@ const (
 	maxProducers = 100_000
 	maxSize      = 16 << 20 // WithMaxPayload's default
 	maxWrite     = 1 << 30  // of the ceiling
+	maxRate      = 1_000_000
 )
 
 func (c *config) validate() error {
@@ -124,6 +132,8 @@ func (c *config) validate() error {
 		return fmt.Errorf("-size: %d is not from %d to %d bytes", c.Size, load.MinSize, maxSize)
 	case c.Duration < time.Millisecond:
 		return fmt.Errorf("-duration: %s is less than 1ms", c.Duration)
+	case !(c.Rate >= 1 && c.Rate <= maxRate):
+		return fmt.Errorf("-rate: %g is not from 1 to %d", c.Rate, maxRate)
 	case c.rounds < 1:
 		return fmt.Errorf("-rounds: %d is less than 1", c.rounds)
 	case c.Events < 1:

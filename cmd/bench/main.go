@@ -87,7 +87,7 @@ func (r *runner) all(ctx context.Context, m machine.Machine, out output, stderr 
 		if err != nil {
 			return err
 		}
-		out.rows(w, rows)
+		out.rows(r, w, rows)
 	}
 	r.progress.clear()
 	return out.end(others(r.meter.Since(began)))

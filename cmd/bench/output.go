@@ -14,7 +14,7 @@ import (
 type output interface {
 	begin(r *runner, m machine.Machine)
 	workload(r *runner, w workload.Workload)
-	rows(w workload.Workload, rows []*report.Row)
+	rows(r *runner, w workload.Workload, rows []*report.Row)
 	end(company string) error // with a word on other programs, or ""
 }
 
@@ -51,7 +51,7 @@ func (r *runner) notes(m machine.Machine) (notes []string) {
 func (r *runner) settings() map[string]any {
 	return map[string]any{
 		"workloads": strings.Split(list(r.workloads, workloadName), ","), "stores": strings.Split(list(r.subjects, subjectName), ","),
-		"producers": r.Producers, "size": r.Size, "duration": r.Duration.String(), "rounds": r.rounds, "n": r.Events, "cold": r.Cold, "seed": r.seed,
+		"producers": r.Producers, "size": r.Size, "duration": r.Duration.String(), "rounds": r.rounds, "n": r.Events, "rate": r.Rate, "cold": r.Cold, "seed": r.seed,
 	}
 }
 
@@ -66,7 +66,7 @@ func (o *textOutput) begin(r *runner, m machine.Machine) {
 	line("go", "%s", m.Go)
 	line("disk", "%s%s%s", m.FileSystem, after(", ", m.Device), after(", write cache: ", m.WriteCache))
 	line("folder", "%s", m.Dir)
-	line("settings", "payloads of %d bytes, %s a measurement, rounds: %d, backlog of %d, seed %d", r.Size, r.Duration, r.rounds, r.Events, r.seed)
+	line("settings", "payloads of %d bytes, %s a measurement, rounds: %d, backlog of %d, open loop at %g/s, seed %d", r.Size, r.Duration, r.rounds, r.Events, r.Rate, r.seed)
 	for _, s := range r.subjects {
 		line("store "+s.Name, "%s", s.About)
 	}
@@ -86,7 +86,7 @@ func (o *textOutput) workload(_ *runner, w workload.Workload) {
 	fmt.Fprintf(o.w, "\n%s\n", report.Wrap(w.Name+": "+w.About, "  "))
 }
 
-func (o *textOutput) rows(w workload.Workload, rows []*report.Row) {
+func (o *textOutput) rows(r *runner, w workload.Workload, rows []*report.Row) {
 	report.Table(o.w, w.Columns, rows)
 	fmt.Fprintln(o.w, "  checked: all that was acknowledged is there")
 }
@@ -101,7 +101,9 @@ func (o *textOutput) end(company string) error {
 // benchOutput is for benchstat.
 type benchOutput struct{ textOutput }
 
-func (o *benchOutput) rows(_ workload.Workload, rows []*report.Row) { report.Bench(o.w, rows) }
+func (o *benchOutput) rows(_ *runner, _ workload.Workload, rows []*report.Row) {
+	report.Bench(o.w, rows)
+}
 
 // jsonOutput prints one document at the end.
 type jsonOutput struct {
@@ -115,9 +117,12 @@ func (o *jsonOutput) begin(r *runner, m machine.Machine) {
 
 func (o *jsonOutput) workload(*runner, workload.Workload) {}
 
-func (o *jsonOutput) rows(_ workload.Workload, rows []*report.Row) {
-	for _, r := range rows {
-		o.doc.Results = append(o.doc.Results, r.Entry())
+func (o *jsonOutput) rows(r *runner, w workload.Workload, rows []*report.Row) {
+	if text := r.leftOut(w); text != "" {
+		o.doc.Notes = append(o.doc.Notes, text)
+	}
+	for _, row := range rows {
+		o.doc.Results = append(o.doc.Results, row.Entry())
 	}
 }
 

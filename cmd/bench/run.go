@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goutbox/goutbox/cmd/bench/internal/load"
@@ -29,9 +30,33 @@ type runner struct {
 // measurements is how many there are.
 func (r *runner) measurements() (n int) {
 	for _, w := range r.workloads {
-		n += r.rounds * len(r.cases(w)) * len(r.subjects)
+		n += r.rounds * len(r.cases(w)) * len(r.able(w))
 	}
 	return n
+}
+
+// able are the subjects that can do a workload.
+func (r *runner) able(w workload.Workload) (able []subject.Subject) {
+	for _, s := range r.subjects {
+		if s.Has(w.Needs) {
+			able = append(able, s)
+		}
+	}
+	return able
+}
+
+// leftOut says which subjects a workload is not measured with, and why; "" = none.
+func (r *runner) leftOut(w workload.Workload) string {
+	var names []string
+	for _, s := range r.subjects {
+		if !s.Has(w.Needs) {
+			names = append(names, s.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("left out of %s, for they cannot %s: %s", w.Name, w.Needs, strings.Join(names, ", "))
 }
 
 // measure measures one workload: in each round every case, in each case every
@@ -39,15 +64,16 @@ func (r *runner) measurements() (n int) {
 // first changes from round to round.
 func (r *runner) measure(ctx context.Context, w workload.Workload) ([]*report.Row, error) {
 	var rows []*report.Row
+	able := r.able(w)
 	for _, producers := range r.cases(w) {
-		for _, s := range r.subjects {
+		for _, s := range able {
 			rows = append(rows, &report.Row{Workload: w.Name, Subject: s.Name, Producers: producers})
 		}
 	}
 	for round := range r.rounds {
 		for i, producers := range r.cases(w) {
-			c := &turn{runner: r, workload: w, producers: producers, round: round}
-			err := c.all(ctx, rows[i*len(r.subjects):][:len(r.subjects)])
+			c := &turn{runner: r, workload: w, able: able, producers: producers, round: round}
+			err := c.all(ctx, rows[i*len(able):][:len(able)])
 			if err != nil {
 				return rows, err
 			}
@@ -60,6 +86,7 @@ func (r *runner) measure(ctx context.Context, w workload.Workload) ([]*report.Ro
 type turn struct {
 	*runner
 	workload  workload.Workload
+	able      []subject.Subject
 	producers int
 	round     int
 	raw       *machine.Raw // nil: the workload has no ceiling
@@ -68,7 +95,7 @@ type turn struct {
 // all measures every subject between two looks at the ceiling.
 func (t *turn) all(ctx context.Context, rows []*report.Row) error {
 	path := filepath.Join(t.dir, "raw")
-	if t.workload.Write != nil {
+	if t.workload.Write != nil && len(t.able) > 0 {
 		raw, err := machine.NewRaw(path, t.source.Noise(t.workload.Write(t.producers)*t.Size))
 		if err != nil {
 			return err
@@ -81,9 +108,9 @@ func (t *turn) all(ctx context.Context, rows []*report.Row) error {
 	if err != nil {
 		return err
 	}
-	for i := range t.subjects {
-		i = (i + t.round) % len(t.subjects)
-		s := t.subjects[i]
+	for i := range t.able {
+		i = (i + t.round) % len(t.able)
+		s := t.able[i]
 		t.progress.begin(fmt.Sprintf("%s, %s, %d producers, round %d of %d", t.workload.Name, s.Name, t.producers, t.round+1, t.rounds))
 		sample, err := t.one(ctx, s)
 		if err != nil {

@@ -8,6 +8,9 @@ import (
 // All that can be measured. A new workload, store or peer is one small file in
 // internal/workload or internal/subject, and one word here.
 var (
-	workloads = []workload.Workload{workload.Enqueue, workload.Batch, workload.Pipeline, workload.Drain, workload.Backlog}
-	subjects  = []subject.Subject{subject.Bolt, subject.Mem}
+	workloads = []workload.Workload{
+		workload.Enqueue, workload.Batch, workload.Do, workload.Pipeline, workload.Latency, workload.Keys, workload.Tx,
+		workload.Retry, workload.Outage, workload.Recover, workload.Drain, workload.Backlog,
+	}
+	subjects = []subject.Subject{subject.Bolt, subject.Mem}
 )

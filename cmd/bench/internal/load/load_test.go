@@ -98,3 +98,36 @@ func TestSource_DoesNotReadAnothers(t *testing.T) {
 		t.Error("a short payload is taken")
 	}
 }
+
+// An open loop does not leave out what came due while the queue was slow: one call
+// that takes long is in the latency of all events that came due meanwhile.
+func TestProducers_AnOpenLoopOmitsNothing(t *testing.T) {
+	const rate, stall = 1000, 50 * time.Millisecond
+	p := NewProducers(NewSource(1, 64), 1, 1)
+	var calls atomic.Int64
+	run, err := p.At(t.Context(), rate, 100*time.Millisecond, func(context.Context, [][]byte) error {
+		if calls.Add(1) == 1 {
+			<-time.After(stall)
+		}
+		return nil
+	})
+	if err != nil || run.Events != 100 || run.Calls.Count() != 100 {
+		t.Fatalf("%d events, %d latencies, %v", run.Events, run.Calls.Count(), err)
+	}
+	// 50 came due in the stall, one each millisecond: a quarter of all waited for 25 ms.
+	if got := run.Calls.Quantile(0.75); got < 20*time.Millisecond {
+		t.Errorf("of 100 events, 50 of them due during a stall of %s, 75 are said to have taken %s at most", stall, got)
+	}
+	if run.Calls.Max() < stall || run.Late.Max() < stall/2 {
+		t.Errorf("longest %s, latest %s", run.Calls.Max(), run.Late.Max())
+	}
+}
+
+func TestProducers_AnOpenLoopEndsWithTheFirstError(t *testing.T) {
+	full := errors.New("full")
+	p := NewProducers(NewSource(1, 64), 2, 1)
+	_, err := p.At(t.Context(), 1000, time.Hour, func(context.Context, [][]byte) error { return full })
+	if !errors.Is(err, full) || p.Total() != 0 {
+		t.Errorf("%d acknowledged, %v", p.Total(), err)
+	}
+}

@@ -68,6 +68,11 @@ type Mark struct {
 	Sent     time.Time
 }
 
+// Peek reads producer and sequence of a payload that [Source.Fill] has just made.
+func Peek(b []byte) (producer int, seq uint64) {
+	return int(binary.LittleEndian.Uint32(b[8:])), binary.LittleEndian.Uint64(b[12:])
+}
+
 // Read checks every byte of a payload.
 func (s *Source) Read(b []byte) (Mark, error) {
 	if len(b) != s.size {

@@ -114,3 +114,6 @@ func (p *Producers) buffers() [][]byte {
 	}
 	return all
 }
+
+// Batch changes how many events a call has.
+func (p *Producers) Batch(n int) { p.batch = n }

@@ -66,18 +66,26 @@ func (r *Raw) For(ctx context.Context, d time.Duration) (s Syncs, err error) {
 		if err := ctx.Err(); err != nil {
 			return s, err
 		}
-		if r.off+int64(len(r.buf)) > r.size {
-			r.off = 0
+		if err := r.One(); err != nil {
+			return s, err
 		}
-		if _, err := r.file.WriteAt(r.buf, r.off); err != nil {
-			return s, fmt.Errorf("raw file: %w", err)
-		}
-		if err := dataSync(r.file, r.fd); err != nil {
-			return s, fmt.Errorf("raw file: %w", err)
-		}
-		r.off += int64(len(r.buf))
 		s.N++
 		s.Took = time.Since(start)
 	}
 	return s, nil
+}
+
+// One writes and syncs once.
+func (r *Raw) One() error {
+	if r.off+int64(len(r.buf)) > r.size {
+		r.off = 0
+	}
+	if _, err := r.file.WriteAt(r.buf, r.off); err != nil {
+		return fmt.Errorf("raw file: %w", err)
+	}
+	if err := dataSync(r.file, r.fd); err != nil {
+		return fmt.Errorf("raw file: %w", err)
+	}
+	r.off += int64(len(r.buf))
+	return nil
 }

@@ -1,5 +1,5 @@
-// Package subject holds what is measured: each store of goutbox, and later each
-// peer, in one small file behind one interface.
+// Package subject holds what is measured: each store of goutbox and each peer, in one
+// small file behind one interface.
 package subject
 
 import "context"
@@ -18,8 +18,18 @@ type Subject struct {
 	// 0 = any.
 	Most int
 
+	// Can is what it is able to do besides the methods of Queue.
+	Can []Ability
+
 	// Open opens the queue in a folder, and creates it if the folder is empty.
 	Open func(dir string) (Queue, error)
+
+	// OpenTx opens the queue in a database of the application's; nil unless it Joins.
+	OpenTx func(dir string) (TxQueue, error)
+
+	// OpenUnsynced opens the queue without syncs, to store a backlog whose storing is
+	// not what is measured; nil = Open.
+	OpenUnsynced func(dir string) (Queue, error)
 }
 
 // Queue is what a workload needs of a contender. A publisher here is a function

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/goutbox/goutbox/cmd/bench/internal/load"
@@ -124,10 +121,10 @@ func (b *backlogTrial) crash(total uint64) error {
 	b.Say("copying what a crash leaves")
 	dir := b.Dir + "-crashed"
 	defer os.RemoveAll(dir)
-	if err := b.copy(dir); err != nil {
+	if err := b.copy(b.q, dir); err != nil {
 		return fmt.Errorf("copy of the folder: %w", err)
 	}
-	b.s.Set(figCrashedLog, float64(folderSize(filepath.Join(dir, "wal"))))
+	b.s.Set(figCrashedLog, float64(logSize(dir)))
 	start := time.Now()
 	q, err := b.Subject.Open(dir)
 	if err != nil {
@@ -139,72 +136,6 @@ func (b *backlogTrial) crash(total uint64) error {
 		err = fmt.Errorf("after a crash %d events wait, instead of %d", counts.Waiting, total)
 	}
 	return errors.Join(err, q.Close())
-}
-
-// copy copies the folder of the open store when nothing is going on there, and does it
-// again if something was: a checkpoint that was at work when the last event came.
-func (b *backlogTrial) copy(to string) error {
-	for {
-		before, err := b.q.Counts(b.Ctx)
-		if err == nil {
-			err = b.pause(b.Settings.Duration / 5)
-		}
-		if err != nil {
-			return err
-		}
-		now, err := b.q.Counts(b.Ctx)
-		if err == nil && now == before {
-			if err = copyFolder(b.Ctx, b.Dir, to); err == nil {
-				now, err = b.q.Counts(b.Ctx)
-			}
-		}
-		if err != nil || now == before {
-			return err
-		}
-		if err := os.RemoveAll(to); err != nil {
-			return err
-		}
-	}
-}
-
-func (t *Trial) pause(d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-t.Ctx.Done():
-		return t.Ctx.Err()
-	}
-}
-
-// copyFolder copies files, and ends early with ctx.
-func copyFolder(ctx context.Context, from, to string) error {
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil || d.IsDir() {
-			return errors.Join(err, os.MkdirAll(filepath.Join(to, rel), 0o700))
-		}
-		in, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		out, err := os.Create(filepath.Join(to, rel))
-		if err != nil {
-			return err
-		}
-		for err == nil {
-			if err = ctx.Err(); err == nil {
-				_, err = io.CopyN(out, in, 64<<20)
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return errors.Join(err, out.Close())
-	})
 }
 
 // open closes the store and opens it, from a warm page cache and, if that is wanted,

@@ -28,6 +28,11 @@ var acceptColumns = []report.Column{
 
 // accept measures how fast a queue accepts, and checks that it has all of it.
 func accept(t *Trial, batch int, send func(q *opened) load.Send) (report.Sample, error) {
+	return calls(t, batch, send, t.check)
+}
+
+// calls measures a closed loop of calls, and has check look at what was acknowledged.
+func calls(t *Trial, batch int, send func(q *opened) load.Send, check func(q *opened, acked []uint64) error) (report.Sample, error) {
 	q, err := t.queue()
 	if err != nil {
 		return nil, err
@@ -57,7 +62,7 @@ func accept(t *Trial, batch int, send func(q *opened) load.Send) (report.Sample,
 	if err := t.rest(q, s, producers.Total()); err != nil {
 		return nil, err
 	}
-	return s, t.check(q, producers.Acked())
+	return s, check(q, producers.Acked())
 }
 
 // rest closes a durable queue, and notes what bringing the backlog to where it

@@ -3,8 +3,6 @@ package workload
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
-	"time"
 
 	"github.com/goutbox/goutbox/cmd/bench/internal/load"
 	"github.com/goutbox/goutbox/cmd/bench/internal/report"
@@ -23,12 +21,7 @@ var Pipeline = Workload{
 	Name: "pipeline",
 	About: "producers call Enqueue while Start delivers to a publisher that does nothing; events/s are those delivered; " +
 		"afterwards each acknowledged event must have been delivered, once, and the reopened store must be empty",
-	Cases: func(s Settings) []int {
-		if s.Every {
-			return s.Producers
-		}
-		return []int{64}
-	},
+	Cases:   some(64),
 	Write:   func(producers int) int { return producers },
 	Measure: measurePipeline,
 	Columns: []report.Column{
@@ -43,14 +36,31 @@ var Pipeline = Workload{
 }
 
 func measurePipeline(t *Trial) (report.Sample, error) {
+	return flow(t, flowing{
+		send: func(q *opened) load.Send {
+			return func(ctx context.Context, payloads [][]byte) error { return q.Enqueue(ctx, payloads[0]) }
+		},
+		see:   func(load.Mark) {},
+		check: func() error { return nil },
+	})
+}
+
+// flowing is what a pipeline is like.
+type flowing struct {
+	send  func(q *opened) load.Send
+	see   func(m load.Mark) // is called in the publisher
+	check func() error      // of what see has seen
+}
+
+// flow measures a pipeline.
+func flow(t *Trial, f flowing) (report.Sample, error) {
 	q, err := t.queue()
 	if err != nil {
 		return nil, err
 	}
 	defer q.Close()
-	producers := load.NewProducers(t.Source, t.Producers, 1)
-	call := func(ctx context.Context, payloads [][]byte) error { return q.Enqueue(ctx, payloads[0]) }
-	c := t.consume(q)
+	producers, call := load.NewProducers(t.Source, t.Producers, 1), f.send(q)
+	c := t.consume(q, f.see)
 	defer c.stop()
 	if _, err := producers.For(c.ctx, t.warmUp(), call); err != nil {
 		return nil, err
@@ -66,12 +76,12 @@ func measurePipeline(t *Trial) (report.Sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	delivered, waits := c.tally.Total()-before, c.waits.Load()
+	count, waits := c.tally.Total()-before, c.waits.Load()
 	s := report.Sample{}
-	if err := w.end(s, delivered); err != nil {
+	if err := w.end(s, count); err != nil {
 		return nil, err
 	}
-	s.Set(report.Events, float64(delivered)/run.Took.Seconds())
+	s.Set(report.Events, float64(count)/run.Took.Seconds())
 	s.Set(figAccepted, float64(run.Events)/run.Took.Seconds())
 	s.Set(figBacklog, float64(producers.Total()-c.tally.Total()))
 	s.Set(report.P50, run.Quantile(0.50).Seconds())
@@ -83,82 +93,24 @@ func measurePipeline(t *Trial) (report.Sample, error) {
 	if err := c.finish(q, producers.Total()); err != nil {
 		return nil, err
 	}
-	if err := c.tally.Check(producers.Acked()); err != nil {
-		return nil, fmt.Errorf("check of what was delivered: %w", err)
+	return s, t.checkDelivered(q, c.tally, producers.Acked(), f.check)
+}
+
+// checkDelivered checks that all that was acknowledged was delivered, once, that
+// nothing is left, and whatever else there is to check.
+func (t *Trial) checkDelivered(q *opened, tally *load.Tally, acked []uint64, other func() error) error {
+	if err := delivered(tally, acked); err != nil {
+		return err
 	}
-	return s, t.check(q, make([]uint64, t.Producers))
-}
-
-// consumer is a Consume under way.
-type consumer struct {
-	ctx   context.Context // ends with the trial's, or when Consume has failed
-	tally *load.Tally
-	waits atomic.Pointer[load.Latency] // from the call of a producer to the publisher
-
-	cancel context.CancelFunc // ends Consume
-	ended  chan struct{}      // closed when Consume has returned
-	err    error              // of Consume, when it has returned
-}
-
-// consume delivers in a goroutine, which ends with stop.
-func (t *Trial) consume(q *opened) *consumer {
-	c := &consumer{tally: load.NewTally(t.Source, t.Producers), ended: make(chan struct{})}
-	c.waits.Store(new(load.Latency))
-	ctx, fail := context.WithCancelCause(t.Ctx)
-	c.ctx = ctx
-	inner, cancel := context.WithCancel(ctx)
-	c.cancel = cancel
-	go func() {
-		defer close(c.ended)
-		c.err = q.Consume(inner, func(payload []byte) {
-			if m, ok := c.tally.See(payload); ok {
-				c.waits.Load().Add(time.Since(m.Sent))
-			}
-		})
-		if c.err != nil {
-			fail(fmt.Errorf("consume: %w", c.err))
-		}
-	}()
-	return c
-}
-
-// stop ends Consume and returns its error.
-func (c *consumer) stop() error {
-	c.cancel()
-	<-c.ended
-	return c.err
-}
-
-// patience is how long nothing may be delivered while something waits.
-const patience = 30 * time.Second
-
-// finish waits until so many events have been delivered, or the queue says that
-// nothing waits, and stops. The check tells whether that is right.
-func (c *consumer) finish(q *opened, total uint64) error {
-	last, since := c.tally.Total(), time.Now()
-	for c.tally.Total() < total {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-c.ctx.Done():
-			return context.Cause(c.ctx)
-		}
-		if now := c.tally.Total(); now != last {
-			last, since = now, time.Now()
-		}
-		quiet := time.Since(since)
-		if quiet > patience {
-			return fmt.Errorf("%d of %d acknowledged events were delivered, and none for %s", last, total, patience)
-		}
-		if quiet < patience/100 {
-			continue
-		}
-		counts, err := q.Counts(c.ctx)
-		if err != nil {
-			return err
-		}
-		if counts.Waiting == 0 {
-			break
-		}
+	if err := other(); err != nil {
+		return err
 	}
-	return c.stop()
+	return t.check(q, make([]uint64, len(acked)))
+}
+
+func delivered(tally *load.Tally, acked []uint64) error {
+	if err := tally.Check(acked); err != nil {
+		return fmt.Errorf("check of what was delivered: %w", err)
+	}
+	return nil
 }

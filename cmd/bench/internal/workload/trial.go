@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"runtime"
 	"runtime/pprof"
 	"time"
@@ -21,6 +19,7 @@ type Settings struct {
 	Size      int           // bytes of a payload
 	Duration  time.Duration // of one measurement
 	Events    int           // of a backlog
+	Rate      float64       // events per second of an open loop
 	Cold      bool          // have the system forget its page cache, and open once more
 	Producers []int
 	Every     bool // all workloads with producers take all of Producers, not enqueue alone
@@ -42,6 +41,18 @@ type Trial struct {
 // queue opens the subject's queue.
 func (t *Trial) queue() (*opened, error) {
 	q, err := t.Subject.Open(t.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	return &opened{Queue: q}, nil
+}
+
+// unsynced opens the queue to store what is not measured; Close makes it durable.
+func (t *Trial) unsynced() (*opened, error) {
+	if t.Subject.OpenUnsynced == nil {
+		return t.queue()
+	}
+	q, err := t.Subject.OpenUnsynced(t.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
@@ -176,18 +187,4 @@ func (w *window) end(s report.Sample, events uint64) error {
 	}
 	s.Set(report.DiskBytes, float64(bytes)/n)
 	return nil
-}
-
-// folderSize is how many bytes the files of a folder have.
-func folderSize(dir string) (total int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil {
-			total += info.Size()
-		}
-		return nil
-	})
-	return total
 }

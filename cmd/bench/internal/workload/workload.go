@@ -3,12 +3,16 @@ package workload
 
 import (
 	"github.com/goutbox/goutbox/cmd/bench/internal/report"
+	"github.com/goutbox/goutbox/cmd/bench/internal/subject"
 )
 
 // Workload is one thing that an application does with its outbox.
 type Workload struct {
 	Name  string
 	About string // what is measured, and what is checked afterwards
+
+	// Needs is an ability that not every subject has; "" = none.
+	Needs subject.Ability
 
 	// Cases are the numbers of producers to measure; nil means one.
 	Cases func(s Settings) []int
@@ -22,6 +26,16 @@ type Workload struct {
 	Measure func(t *Trial) (report.Sample, error)
 
 	Columns []report.Column
+}
+
+// some returns cases that are measured unless others are asked for.
+func some(cases ...int) func(Settings) []int {
+	return func(s Settings) []int {
+		if s.Every {
+			return s.Producers
+		}
+		return cases
+	}
 }
 
 // The columns of everything that accepts events.
