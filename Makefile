@@ -21,8 +21,9 @@ lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not gofmt'ed: $$files"; exit 1; }
 	go vet ./...
 	go -C cmd/bench vet ./...
+	go -C cmd/bench vet -tags peers ./...
 	go run $(STATICCHECK) ./...
-	cd cmd/bench && go run $(STATICCHECK) ./...
+	cd cmd/bench && go run $(STATICCHECK) -tags peers ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (8s)
@@ -62,9 +63,13 @@ examples: ## run the examples as a user would
 bench: ## the benchmark harness, under a minute
 	go -C cmd/bench run .
 
+.PHONY: bench-peers
+bench-peers: ## the same with the queues, logs and databases of others in the same run: some ten minutes
+	go -C cmd/bench run -tags peers . -peers all
+
 .PHONY: bench-smoke
-bench-smoke: ## the harness' own tests: every workload for a moment
-	go -C cmd/bench test ./...
+bench-smoke: ## the harness' own tests: every workload on every store and peer for a moment
+	go -C cmd/bench test -tags peers ./...
 
 .PHONY: micro
 micro: ## benchmarks beside the code

@@ -54,6 +54,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.SetOutput(io.Discard)
 	names := f.String("workloads", list(workloads, workloadName), "what to measure, by commas")
 	stores := f.String("stores", subjects[0].Name, "stores to measure, by commas, of "+list(subjects, subjectName))
+	rivals := f.String("peers", "", "contenders of other projects to measure in the same run, by commas, or all; "+aboutPeers())
 	producers := f.String("producers", quickProducers, "numbers of producers, by commas; "+fullProducers+" with -full; unless they are given, or -full, most workloads take fewer")
 	f.Float64Var(&c.Rate, "rate", 1000, "events per second of latency")
 	f.IntVar(&c.Size, "size", 256, "bytes of a payload")
@@ -94,19 +95,32 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 		*producers = fullProducers
 	}
 	c.Every = c.full || given["producers"]
-	if err := c.choose(*names, *stores, *producers); err != nil {
+	if err := c.choose(*names, *stores, *rivals, *producers); err != nil {
 		return nil, err
 	}
 	return c, c.validate()
 }
 
 // choose reads the flags that are lists.
-func (c *config) choose(names, stores, producers string) (err error) {
+func (c *config) choose(names, stores, rivals, producers string) (err error) {
 	if c.workloads, err = pick("-workloads", names, workloads, workloadName); err != nil {
 		return err
 	}
 	if c.subjects, err = pick("-stores", stores, subjects, subjectName); err != nil {
 		return err
+	}
+	switch {
+	case rivals == "":
+	case len(peers) == 0:
+		return errors.New("-peers: " + aboutPeers())
+	case rivals == "all":
+		c.subjects = append(c.subjects, peers...)
+	default:
+		picked, err := pick("-peers", rivals, peers, subjectName)
+		if err != nil {
+			return err
+		}
+		c.subjects = append(c.subjects, picked...)
 	}
 	for _, s := range strings.Split(producers, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
@@ -116,6 +130,14 @@ func (c *config) choose(names, stores, producers string) (err error) {
 		c.Producers = append(c.Producers, n)
 	}
 	return nil
+}
+
+// aboutPeers says which there are.
+func aboutPeers() string {
+	if len(peers) == 0 {
+		return "this program was built without them: go -C cmd/bench run -tags peers . -peers all"
+	}
+	return "of " + list(peers, subjectName)
 }
 
 // Bounds of the flags.

@@ -165,6 +165,7 @@ func TestRun_UsageErrors(t *testing.T) {
 		{"-size 16777216", "-size: enqueue would write"},
 		{"-duration 1us", "-duration: 1µs"},
 		{"-duration soon", `"soon"`},
+		{"-peers sqlite", "-peers: "},
 		{"-rate 0", "-rate: 0"},
 		{"-rate NaN", "-rate: NaN"},
 		{"-rounds 0", "-rounds: 0"},

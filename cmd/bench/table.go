@@ -13,4 +13,8 @@ var (
 		workload.Retry, workload.Outage, workload.Recover, workload.Drain, workload.Backlog,
 	}
 	subjects = []subject.Subject{subject.Bolt, subject.Mem}
+
+	// peers are the contenders of other projects. They are in the program with the
+	// build tag peers alone: see peers.go.
+	peers []subject.Subject
 )
