@@ -99,6 +99,9 @@ func (w *twins) claim() { w.claimAll(outbox.ClaimRequest{}) }
 
 // claimSome claims all there is of some names, from either end.
 func (w *twins) claimSome() {
+	if w.late {
+		w.claim() // or what is on its way out may not match, and stand before what does
+	}
 	req, what := w.anyRequest()
 	w.did("claim of %s:", what)
 	w.claimAll(req)
