@@ -96,14 +96,6 @@ func taskSize(t *outbox.Task) int {
 	return n + 7*binary.MaxVarintLen32 + 3*binary.MaxVarintLen64
 }
 
-// stampQueue writes into an encoded task whether it waits in the queue of its name.
-func stampQueue(raw []byte, crowd bool) {
-	raw[atManner] &^= mannerCrowd
-	if crowd {
-		raw[atManner] |= mannerCrowd
-	}
-}
-
 // stamp writes into an encoded task what the store decides when it accepts it.
 func stamp(raw []byte, id outbox.ID, created, accepted, due, expires int64) {
 	copy(raw[atID:], id[:])
@@ -140,23 +132,6 @@ func decodeHeader(raw []byte) (header, error) {
 		unique: t.Unique, latest: t.LatestOnly, payload: payload,
 		cost: costOf(len(raw), placeCost(queue, t.Name), t.Key, t.Unique, t.LatestOnly),
 	}, nil
-}
-
-// nameIn reads the event's name out of an encoded task that was checked before.
-func nameIn(raw []byte) string {
-	r := reader{b: raw[fixedSize(raw):]}
-	return string(r.bytes())
-}
-
-// queueOf returns where a task waits.
-func queueOf(raw []byte, t *outbox.Task) queueName {
-	switch {
-	case fixedSize(raw) == taskFixed1:
-		return queueName{legacy: true}
-	case mannerOf(raw)&mannerCrowd != 0 || len(t.Name) > outbox.MaxNameBytes:
-		return queueName{class: t.Priority}
-	}
-	return queueName{class: t.Priority, name: t.Name}
 }
 
 func acceptedAt(raw []byte) int64 { return int64(binary.LittleEndian.Uint64(raw[atAccepted:])) }

@@ -173,9 +173,9 @@ func (s *Store) date(tasks []outbox.Task, entries []*entry) {
 	date, now := s.opts.wallClock(), s.clock.now()
 	created := nanos(date)
 	s.noted = now
-	fresh := map[queueName]bool{}
+	var fresh map[queueName]bool
 	for i, e := range entries {
-		e.queue = s.assign(queueName{class: tasks[i].Priority, name: tasks[i].Name}, fresh)
+		e.queue = s.assign(queueName{class: tasks[i].Priority, name: tasks[i].Name}, &fresh)
 		stampQueue(e.raw, e.queue.name == "")
 		if tasks[i].ID == (outbox.ID{}) {
 			e.id = s.ids.next(uint64(max(date.UnixMilli(), 0)))

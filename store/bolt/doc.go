@@ -26,10 +26,12 @@
 //
 //	I1  An entry that is not in the database is dirty, and the log still has every
 //	    record from its dirtyAt on.
-//	I2  An entry that waits and is idle is in its lane, if it has a key, and in
-//	    ready, if it has no key or is the known head of its lane.
-//	I3  A task whose place in the due bucket is before overlay.floor is in memory,
-//	    or is not the head of its key.
+//	I2  An entry that waits and is idle is in its lane, if it has a key, and in one
+//	    of the heaps of its queue, if it has no key or is the known head of its lane.
+//	I3  A task whose place in the due bucket is before the floor of its queue, or
+//	    behind its roof and not behind its top, is in memory, or is not the head of
+//	    its key. Between top and above there is none. A queue that is not in memory
+//	    has nothing in the database.
 //	I4  A lane's tasks in the database with an ID below lane.seen are in memory.
 //	I5  The database's state is that of its log position, or further: replaying the
 //	    log from there gives the same state once or twice (R29, R30).
@@ -91,13 +93,23 @@
 //
 // # Order
 //
-// Tasks are claimed by due time, then by ID. Of one key only the head can be
-// claimed: the lowest ID that waits or is in flight. The database lists only the
-// heads of keys in its due bucket, so a million tasks behind a blocked key cost a
-// claim nothing (P4). An event accepted in a transaction takes the place of its ID
-// among those that wait, not that of its commit: an order by commit would need a
-// second sequence on disk, which bbolt can give no number before the commit, and
-// the IDs that consumers see would disagree with the order in which they see them.
+// Each class of [outbox.Priority] and each event name has a queue of its own, in memory
+// (queue.go) and in the database, whose due bucket is sorted by queue (place.go). So a
+// claim reads what it wants and nothing else, however much waits in front of it, and
+// memory knows of a queue where it begins and, for claims of the newest, where it ends
+// (scan.go, pick.go). Which queue a task is in follows from its bytes and never changes.
+// Names without bound share a queue (P7), and so do the tasks of stores that were written
+// before there were queues: their places stay where they are, so upgrading a store costs
+// the same whatever waits in it (P8).
+//
+// Within a class tasks are claimed by due time, then by ID, or the other way round. Of
+// one key only the head can be claimed: the lowest ID that waits or is in flight. The
+// database lists only the heads of keys in its due bucket, so a million tasks behind a
+// blocked key cost a claim nothing (P4). An event accepted in a transaction takes the
+// place of its ID among those that wait, not that of its commit: an order by commit
+// would need a second sequence on disk, which bbolt can give no number before the
+// commit, and the IDs that consumers see would disagree with the order in which they
+// see them.
 //
 // # What it assumes of the disk
 //

@@ -74,3 +74,28 @@ func spotIn(prefix, k []byte) (p spot, ok bool) {
 	}
 	return spotAtEnd(k), true
 }
+
+// stampQueue writes into an encoded task whether it waits in the queue of its name.
+func stampQueue(raw []byte, crowd bool) {
+	raw[atManner] &^= mannerCrowd
+	if crowd {
+		raw[atManner] |= mannerCrowd
+	}
+}
+
+// nameIn reads the event's name out of an encoded task that was checked before.
+func nameIn(raw []byte) string {
+	r := reader{b: raw[fixedSize(raw):]}
+	return string(r.bytes())
+}
+
+// queueOf returns where a task waits.
+func queueOf(raw []byte, t *outbox.Task) queueName {
+	switch {
+	case fixedSize(raw) == taskFixed1:
+		return queueName{legacy: true}
+	case mannerOf(raw)&mannerCrowd != 0 || len(t.Name) > outbox.MaxNameBytes:
+		return queueName{class: t.Priority}
+	}
+	return queueName{class: t.Priority, name: t.Name}
+}

@@ -37,13 +37,16 @@ func (n queueName) append(b []byte) []byte {
 // others already. An unbounded number of names, one for each device perhaps, would take
 // the heap otherwise, and make every claim slow (P7). fresh are the names that this call
 // of Create has brought. mu is held.
-func (s *Store) assign(name queueName, fresh map[queueName]bool) queueName {
+func (s *Store) assign(name queueName, fresh *map[queueName]bool) queueName {
 	switch {
 	case len(name.name) > outbox.MaxNameBytes: // it has no place in a key
-	case s.overlay.queues[name] != nil, fresh[name]:
+	case s.overlay.queues[name] != nil, (*fresh)[name]:
 		return name
-	case len(s.overlay.queues)+len(s.groups)+len(fresh) < s.opts.maxQueues:
-		fresh[name] = true
+	case len(s.overlay.queues)+len(s.groups)+len(*fresh) < s.opts.maxQueues:
+		if *fresh == nil {
+			*fresh = map[queueName]bool{}
+		}
+		(*fresh)[name] = true
 		return name
 	}
 	return queueName{class: name.class}
