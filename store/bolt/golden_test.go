@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden store of the present f
 
 // golden is where writeGolden puts a store of the present version. Those of earlier
 // versions stay as they are.
-const golden = "testdata/v2"
+const golden = "testdata/v3"
 
 const year = 365 * 24 * time.Hour
 
@@ -39,7 +39,7 @@ func writeGolden(t *testing.T) {
 			Failure: outbox.Failure{At: time.Unix(2, 0), Attempt: 1, Error: "busy"}}}))
 		create(t, s,
 			outbox.Task{Event: outbox.Event{Name: prefix + "keyed", Key: "k"}, Delay: year, TTL: 2 * year},
-			outbox.Task{Event: outbox.Event{Name: prefix + "unique", Headers: map[string]string{"h": "v"}}, Unique: prefix + "u", Delay: year},
+			outbox.Task{Event: outbox.Event{Name: prefix + "unique", Headers: map[string]string{"h": "v"}}, Unique: prefix + "u", Delay: year, Priority: outbox.High},
 			outbox.Task{Event: outbox.Event{Name: prefix + "replaced"}, LatestOnly: prefix + "l", Delay: year},
 			outbox.Task{Event: outbox.Event{Name: prefix + "latest"}, LatestOnly: prefix + "l", Delay: year})
 		require.NoError(t, s.Sync())
@@ -72,13 +72,16 @@ func TestGolden(t *testing.T) {
 	if *update {
 		writeGolden(t)
 	}
-	for _, store := range []string{"testdata/v1", "testdata/v2"} {
+	for _, store := range []string{"testdata/v1", "testdata/v2", "testdata/v3"} {
 		t.Run(store, func(t *testing.T) {
 			dir := t.TempDir()
 			copyDir(t, store, dir)
 			s := open(t, dir)
 			testGolden(t, s)
 			usageIsRight(t, s)
+			if store == golden {
+				require.EqualValues(t, 2, stats(t, s).PendingByPriority.High)
+			}
 			require.NoError(t, s.Close())
 			s = open(t, dir) // which is of the present version by now
 			usageIsRight(t, s)
