@@ -47,15 +47,26 @@ func BenchmarkCreate(b *testing.B) {
 	}
 }
 
-// BenchmarkDeliver is claiming and settling what lies in the database.
+// BenchmarkDeliver is claiming and settling what lies in the database, of one name and
+// of many.
 func BenchmarkDeliver(b *testing.B) {
+	for _, names := range []int{1, 1000} {
+		b.Run(fmt.Sprintf("%d", names), func(b *testing.B) { benchmarkDeliver(b, names) })
+	}
+}
+
+func benchmarkDeliver(b *testing.B, names int) {
 	s, err := bolt.Open(b.TempDir(), bolt.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer s.Close()
 	for left := b.N; left > 0; left -= 1000 {
-		if err := s.Create(context.Background(), tasks(0, min(left, 1000))); err != nil {
+		list := tasks(0, min(left, 1000))
+		for i := range list {
+			list[i].Name = list[i%names].Name
+		}
+		if err := s.Create(context.Background(), list); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -31,8 +31,9 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 	defer s.claiming.Unlock()
 	c := claim{
 		s: s, max: max(req.Max, 1), maxBytes: int64(req.MaxBytes), lease: int64(req.Lease),
-		match: req.Match, newest: req.Newest,
+		match: req.Match, newest: req.Newest, gathered: &s.gathered,
 	}
+	defer c.forget()
 	for synced := false; ; {
 		need, err := c.pick(all)
 		if err == nil && need == needRefill {
@@ -67,9 +68,7 @@ type claim struct {
 	picked   []*entry
 	nextIn   time.Duration
 
-	sources []source    // the queues that match,
-	lines   [3]line     // those of them that may have something due, by class, Low first
-	wants   []queueName // what must be read
+	*gathered
 }
 
 // need is what must be done before a claim has what it wants.

@@ -16,7 +16,7 @@ func (c *claim) pickLocked(from scope) (need, error) {
 	now := s.clock.now()
 	s.endLeases(now)
 	if from == all && (len(o.lookups) > 0 || s.unlisted) && len(c.picked) < c.max {
-		c.wants = nil
+		c.wants = c.wants[:0]
 		return needRefill, nil
 	}
 	c.gather(now, from)
@@ -26,7 +26,7 @@ func (c *claim) pickLocked(from scope) (need, error) {
 			return needNothing, nil
 		}
 		if from == all && len(o.lookups) > 0 {
-			c.wants = nil
+			c.wants = c.wants[:0]
 			return needRefill, nil
 		}
 		src := c.turn()
@@ -68,7 +68,7 @@ func (c *claim) pickLocked(from scope) (need, error) {
 func (c *claim) none(now int64, from scope) need {
 	s := c.s
 	if from == known && len(s.overlay.lookups) > 0 {
-		c.wants = nil
+		c.wants = c.wants[:0]
 		return needRefill
 	}
 	c.nextIn = c.untilNext(now)
@@ -114,6 +114,23 @@ func (l *line) Pop() any {
 	(*l)[last] = nil
 	*l = (*l)[:last]
 	return x
+}
+
+// gathered is what a claim knows of the queues. A store keeps the arrays from claim to
+// claim.
+type gathered struct {
+	sources []source    // the queues that match,
+	lines   [3]line     // those of them that may have something due, by class, Low first
+	wants   []queueName // what must be read
+}
+
+// forget lets go of what the arrays refer to.
+func (g *gathered) forget() {
+	clear(g.sources[:cap(g.sources)])
+	for _, l := range g.lines {
+		clear(l[:cap(l)])
+	}
+	clear(g.wants[:cap(g.wants)])
 }
 
 // gather finds the queues that match, and puts those into line that may have something

@@ -31,6 +31,7 @@ type Store struct {
 	// throughout a checkpoint and whatever else changes which files the log has. Lock
 	// order: claiming, flushing, writing, a bbolt transaction, mu, the log's own.
 	claiming sync.Mutex
+	gathered gathered // of the claim that holds claiming
 	flushing sync.Mutex
 	seeking  sync.Mutex // held while Create looks for victims, so that one look serves all; a read transaction, mu and the log's own come under it, claiming, flushing and writing never
 
