@@ -21,6 +21,7 @@ const (
 	permanent                // it never will take it
 	unavailable              // it was not there: nothing is known of the event (P6)
 	cut                      // the stop, or the caller's context, ended the attempt
+	unhandled                // nobody was there to make one
 )
 
 // result is how an attempt ended for one event.

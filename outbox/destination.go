@@ -54,8 +54,9 @@ type DestinationStats struct {
 // destination counts what goes to one place. It outlives the dispatchers: those of one
 // name count together, one after another and side by side.
 type destination struct {
-	name  string
-	began time.Time // of the outbox; what trying and lastOK count from
+	name     string
+	unlisted bool      // nowhere: that of what nobody handles
+	began    time.Time // of the outbox; what trying and lastOK count from
 
 	delivered, refused, unavailable, dead atomic.Uint64
 	inFlight                              atomic.Int64
@@ -164,7 +165,7 @@ func (o *Outbox) Destinations() []DestinationStats {
 	slices.SortFunc(all, func(a, b DestinationStats) int { return cmp.Compare(a.Name, b.Name) })
 	for _, d := range *o.running.Load() {
 		i := slices.IndexFunc(all, func(st DestinationStats) bool { return st.Name == d.dest.name })
-		if i < 0 {
+		if i < 0 || d.dest.unlisted {
 			continue // it has come since
 		}
 		st := &all[i]

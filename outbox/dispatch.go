@@ -23,6 +23,7 @@ type dispatcher struct {
 	dest    *destination                                          // where it publishes to
 	conf    *config                                               // of the outbox, or of one destination of a Mux
 	publish func(ctx context.Context, tasks []Task, errs []error) // contained: does not panic
+	match   func(name string) bool                                // which events it publishes; nil = all
 	batch   int                                                   // most tasks of one attempt
 	bytes   int                                                   // most bytes of their payloads
 	linger  time.Duration                                         // how long an attempt waits for more of them

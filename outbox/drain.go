@@ -28,6 +28,13 @@ func (n *Drained) add(outs []Outcome) {
 	}
 }
 
+// plus adds other counts.
+func (n *Drained) plus(other Drained) {
+	n.Delivered += other.Delivered
+	n.Retried += other.Retried
+	n.Dead += other.Dead
+}
+
 // Drain publishes what is due, until nothing is, and returns: for programs that
 // run for a moment. It works as [Outbox.Start] does, with the same options, but
 // waits for no delay, no retry and no outage.
@@ -43,9 +50,19 @@ func (o *Outbox) Drain(ctx context.Context, p Publisher) (Drained, error) {
 	d := o.newDispatcher(ctx, &o.config, p.each, 1)
 	d.drain = true
 	err := d.run()
+	n := d.total
+	return n, o.drained(ctx, &n, err, d.drainOutage())
+}
+
+// drainOutage returns why the destination could not be reached; nil if it could.
+func (d *dispatcher) drainOutage() error {
 	d.mu.Lock()
-	outage := d.outage // a publisher that was given up may still come back and note one
-	d.mu.Unlock()
+	defer d.mu.Unlock() // a publisher that was given up may still come back and note one
+	return d.outage
+}
+
+// drained completes the counts of a drain and says what its error is.
+func (o *Outbox) drained(ctx context.Context, n *Drained, err, outage error) error {
 	switch {
 	case err != nil:
 	case outage != nil && errors.Is(outage, ErrUnavailable):
@@ -55,11 +72,10 @@ func (o *Outbox) Drain(ctx context.Context, p Publisher) (Drained, error) {
 	default:
 		err = ctx.Err()
 	}
-	n := d.total
-	st, statsErr := o.store.Stats(d.ctx)
+	st, statsErr := o.store.Stats(context.WithoutCancel(ctx))
 	n.Waiting = int(st.Pending)
 	if err == nil {
 		err = statsErr
 	}
-	return n, err
+	return err
 }

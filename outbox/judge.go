@@ -35,8 +35,13 @@ func (c *config) outcome(t *Task, r result) Outcome {
 		return out
 	}
 	n := t.Attempts + 1
+	if r.class == unhandled {
+		n--
+	}
 	out.Failure = Failure{At: time.Now().Round(0).UTC(), Attempt: n, Error: r.text}
 	switch {
+	case r.class == unhandled:
+		out.Verdict, out.Reason = Bury, ReasonUnhandled
 	case r.class == permanent:
 		out.Verdict, out.Reason = Bury, ReasonPermanent
 	case n >= t.MaxAttempts && (t.Key == "" || t.KeyPolicy != BlockKey):
@@ -188,15 +193,21 @@ type news struct {
 // tell reports the beginning and the end of an outage. A drain returns it instead of
 // logging it.
 func (d *dispatcher) tell(n *news) {
-	if n != nil {
-		d.o.gated(d.dest.name, n)
+	if n == nil {
+		return
 	}
-	switch {
-	case n == nil || d.drain:
-	case n.down != nil:
-		d.conf.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: destination unavailable, waiting and probing",
-			slog.String("error", classify(n.down).text))
-	default:
-		d.conf.log.LogAttrs(d.ctx, slog.LevelInfo, "outbox: destination available again", slog.Duration("after", n.outage))
+	d.o.gated(d.dest.name, n)
+	if d.drain {
+		return
 	}
+	level, msg, attr := slog.LevelInfo, "outbox: destination available again", slog.Duration("after", n.outage)
+	if n.down != nil {
+		level, msg = slog.LevelWarn, "outbox: destination unavailable, waiting and probing"
+		attr = slog.String("error", classify(n.down).text)
+	}
+	attrs := []slog.Attr{attr}
+	if d.dest.name != "" {
+		attrs = append(attrs, slog.String("destination", d.dest.name))
+	}
+	d.conf.log.LogAttrs(d.ctx, level, msg, attrs...)
 }

@@ -29,7 +29,7 @@ type Observer struct {
 	Attempt   func(a Attempt)
 	Delivered func(a Attempt) // the destination has taken it
 	Retried   func(a Attempt) // refused, and will be tried again
-	Dead      func(a Attempt) // it is a dead letter now, and this is the place to hear of it
+	Dead      func(a Attempt) // it is a dead letter now, and this is the place to hear of it; without an attempt if nobody handles it
 
 	// Dropped is called when the store has dropped n events for a reason: expired,
 	// coalesced, for a quota, deleted. See [Watcher].
@@ -81,7 +81,7 @@ func (c *config) attempted(a Attempt) {
 			f    func(Attempt)
 			when bool
 		}{
-			{hookAttempt, w.Attempt, true},
+			{hookAttempt, w.Attempt, a.Reason != ReasonUnhandled},
 			{hookDelivered, w.Delivered, a.Verdict == Done},
 			{hookRetried, w.Retried, a.Verdict == Retry},
 			{hookDead, w.Dead, a.Verdict == Bury},

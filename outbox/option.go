@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -44,7 +45,16 @@ const (
 
 // configure applies the options and fills in what they leave open.
 func configure(opts []Option) config {
-	var c config
+	c := config{}.with(opts)
+	for _, w := range c.observers {
+		w.log = c.log
+	}
+	return c
+}
+
+// with returns c with more options, and what they leave open filled in.
+func (c config) with(opts []Option) config {
+	c.defaults, c.observers = slices.Clip(c.defaults), slices.Clip(c.observers)
 	for _, set := range opts {
 		if set != nil {
 			set(&c)
@@ -63,9 +73,6 @@ func configure(opts []Option) config {
 	}
 	if c.log == nil {
 		c.log = slog.Default()
-	}
-	for _, w := range c.observers {
-		w.log = c.log
 	}
 	return c
 }
