@@ -29,6 +29,7 @@ type result struct {
 	class class
 	after time.Duration // of refused and unavailable: how long the destination wants to be left alone; 0 = not said
 	ended bool          // the error is that of a context that has ended
+	alone bool          // of unavailable: others got through meanwhile, so it says nothing of the destination
 	err   error
 	text  string        // of err, within MaxErrorBytes
 	took  time.Duration // of an attempt of Do

@@ -38,6 +38,7 @@ type dispatcher struct {
 	wakeup chan struct{}
 	fresh  atomic.Bool   // something may have become claimable since the last claim
 	passed atomic.Uint64 // events that got through
+	blame  blame         // of events that bring the destination down
 	quit   chan struct{} // closed by stop, as it begins
 	done   chan struct{} // closed by the settler, as it ends
 

@@ -75,7 +75,7 @@ func (d *dispatcher) writeOff(a *attempt) {
 	d.conf.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: publisher does not obey its context, given up",
 		slog.String("id", a.tasks[0].ID.String()), slog.String("event", a.tasks[0].Name), slog.Int("events", len(a.tasks)))
 	sum := summary{refused: true}
-	if r := d.result(a, errHangs); r.class == unavailable {
+	if d.passed.Load() == a.passed && !d.stopped() {
 		sum = summary{down: errHangs}
 	}
 	d.mu.Lock()

@@ -106,6 +106,18 @@ func (f *fixture) task() outbox.Task {
 	return all[0]
 }
 
+// dead returns the only dead letter.
+func (f *fixture) dead() outbox.Task {
+	f.t.Helper()
+	var all []outbox.Task
+	for t, err := range f.Tasks(context.Background(), outbox.Filter{States: []outbox.State{outbox.Dead}}) {
+		require.NoError(f.t, err)
+		all = append(all, t)
+	}
+	require.Len(f.t, all, 1)
+	return all[0]
+}
+
 // stats checks P5 and returns the counters.
 func (f *fixture) stats() outbox.Stats {
 	f.t.Helper()

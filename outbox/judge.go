@@ -67,6 +67,9 @@ func (c *config) report(ctx context.Context, t *Task, r result, out Outcome) {
 		msg = "outbox: event delivered"
 	case Retry:
 		msg = "outbox: event refused, will retry"
+		if out.Failure.Attempt == t.MaxAttempts { // by outcome, under BlockKey only; and never again
+			level, msg = slog.LevelError, "outbox: attempts are used up, the key waits for this event"
+		}
 	case Release:
 		msg = "outbox: event released"
 	case Bury:
@@ -76,6 +79,9 @@ func (c *config) report(ctx context.Context, t *Task, r result, out Outcome) {
 		return
 	}
 	attrs := append(make([]slog.Attr, 0, 8), slog.String("id", t.ID.String()), slog.String("event", t.Name))
+	if level == slog.LevelError && t.Key != "" {
+		attrs = append(attrs, slog.String("key", t.Key))
+	}
 	if out.Verdict == Retry || out.Verdict == Bury {
 		attrs = append(attrs, slog.Int("attempt", out.Failure.Attempt))
 	}
@@ -95,17 +101,23 @@ func (c *config) report(ctx context.Context, t *Task, r result, out Outcome) {
 }
 
 // result reads the error of an event of the attempt, knowing what went on meanwhile.
-func (d *dispatcher) result(a *attempt, err error) result {
+// beside: others of the same call got through.
+func (d *dispatcher) result(a *attempt, id ID, err error, beside bool) result {
 	r := classify(err)
 	switch {
 	case d.stopped() && r.ended && r.class != permanent:
 		// The publisher watches the context that was to stop Start, or its time ran
 		// out after that. Who knows what would have come of it.
 		r.class = cut
-	case r.class == unavailable && d.passed.Load() != a.passed:
-		// Others got through meanwhile, so the destination is there, and it may be
-		// this event that brings it down. If that cost nothing, it would never die.
-		r.class = refused
+	case r.class == delivered:
+		d.blame.passes(id)
+	case r.class == unavailable:
+		others := d.passed.Load() != a.passed
+		costs := d.blame.fails(id, others)
+		if costs || beside || others && d.drain { // a drain is short, and does not see the event again
+			r.class = refused
+		}
+		r.alone = others
 	}
 	return r
 }
@@ -126,18 +138,22 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 	}
 	for i := range a.tasks {
 		t := &a.tasks[i]
-		r := d.result(a, errs[i])
+		r := d.result(a, t.ID, errs[i], s.delivered > 0)
 		out := d.conf.outcome(t, r)
 		switch {
 		case r.class == refused || r.class == permanent:
 			s.refused = true
-		case r.class == unavailable:
+		case r.class == unavailable && !r.alone:
 			if s.down == nil {
 				s.down = r.err
 			}
 			s.after = max(s.after, r.after)
 		}
-		if r.class == unavailable && a.probe != 0 {
+		switch {
+		case r.class != unavailable:
+		case r.alone && r.after > 0: // no gate sees to it
+			out.Delay = min(r.after, probeAfter)
+		case a.probe != 0:
 			out.Delay = rotateDelay
 		}
 		if out.Verdict != Done {

@@ -124,7 +124,8 @@ func WithMaxPayload(bytes int) Option {
 // WithLogger says where the outbox reports what it does beside what it returns;
 // [slog.Default] by default. An attempt is reported at level Debug, a publisher
 // that panics or hangs and the beginning of an outage at Warn, its end at Info, a
-// dead letter at Error. Payloads and headers are never logged.
+// dead letter at Error, and so is an event that has used its attempts up and blocks its
+// key ([BlockKey]), the first time. Payloads and headers are never logged.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) { c.log = l }
 }
