@@ -163,7 +163,9 @@ func (c *trial) stir() {
 		}
 		outcomes = append(outcomes, outcome(t, o))
 	}
+	time.Sleep(pause) // a listing is to see what is in flight, and what is dead
 	check("settle", c.s.Settle(c.ctx, outcomes))
+	time.Sleep(pause)
 	_, err = c.s.Requeue(c.ctx, buried...)
 	check("requeue", err)
 	tasks := []outbox.Task{task("passing", delay(ages))}
