@@ -28,7 +28,8 @@ var (
 	ErrInvalid = errors.New("outbox: invalid")
 
 	// ErrDuplicate is returned when a task with the same Unique key, or the same
-	// ID, waits or is in flight. Nothing was accepted.
+	// ID, waits or is in flight, or one with the same Unique key was delivered less than
+	// its UniqueFor ago. Nothing was accepted.
 	ErrDuplicate = errors.New("outbox: duplicate")
 
 	// ErrCorrupt is returned when stored bytes are not what was written. The text

@@ -33,6 +33,13 @@ func (p KeyPolicy) String() string {
 	return "unknown"
 }
 
+// ParksKey reports whether the task is a dead letter that parks its Key: one that has
+// [ParkWholeKey] and has died by itself, not because its key was parked already. Such a
+// key is parked for all tasks with a higher ID, whatever their own policy.
+func (t *Task) ParksKey() bool {
+	return t.State == Dead && t.KeyPolicy == ParkWholeKey && t.Key != "" && t.Reason != ReasonKeyParked && t.Reason != ReasonDamaged
+}
+
 // valid returns p, or BlockKey if there is no such policy.
 func (p KeyPolicy) valid() KeyPolicy {
 	if p > ParkWholeKey {

@@ -26,8 +26,11 @@ type Store interface {
 	// It fills in ID, CreatedAt, DueAt and ExpiresAt. IDs rise within tasks and
 	// from call to call; an ID that is not zero is kept, and refused with
 	// ErrDuplicate if the store holds a task with it. A task with a Lease is
-	// claimed in the same step if it is due and the head of its key: State and
-	// Token then say so.
+	// claimed in the same step if it is due and the head of its key, and that is not
+	// parked: State and Token then say so.
+	//
+	// A Unique key is held by the task that waits or is in flight, and after its delivery for
+	// UniqueFor, on the store's clock. One that is dead or dropped holds it no longer.
 	//
 	// With a transaction in ctx (see [WithTx]) the tasks become durable and
 	// visible when that transaction commits, and none is claimed; a store that
@@ -44,7 +47,9 @@ type Store interface {
 	// that waits or is in flight, can be claimed, and nothing while another of them
 	// is in flight (P4). Tasks whose time-to-live
 	// has run out are dropped on the way; tasks that a newer LatestOnly task has
-	// replaced too.
+	// replaced too. A head that would be claimed, but whose key is parked (an older task of it is a
+	// dead letter with [Task.ParksKey]), is not claimed: it becomes a dead letter itself, for
+	// [ReasonKeyParked], with no attempt spent and nothing added to its history.
 	//
 	// Claiming spends no attempt and survives no restart: after a reopen whatever
 	// was in flight waits again, at once.
@@ -70,8 +75,8 @@ type Store interface {
 	// Requeue makes dead tasks wait again, due at once, with no attempt spent and
 	// their history kept; durable on return. A requeued task no longer expires. It
 	// returns how many. IDs of tasks that are not dead are passed over and reported
-	// as ErrNotFound; those whose Unique or LatestOnly key another task holds by now
-	// stay dead and are reported as ErrDuplicate, damaged ones as ErrCorrupt.
+	// as ErrNotFound; those whose Unique or LatestOnly key is held by now, or whose Unique
+	// key is taken for the UniqueFor of one that was delivered, stay dead and are reported as ErrDuplicate, damaged ones as ErrCorrupt.
 	Requeue(ctx context.Context, ids ...ID) (int, error)
 
 	// Delete drops waiting and dead tasks; durable on return. It returns how many.

@@ -21,10 +21,17 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 		for due := s.dueLocked(now, req); len(due) > 0; {
 			var e *entry
 			e, due = s.nextLocked(due)
-			size += len(e.Payload)
 			first := len(got.Tasks) == 0
-			if !first && (len(got.Tasks) >= req.Max || req.MaxBytes > 0 && size > req.MaxBytes) {
-				more = true
+			if more = !first && len(got.Tasks) >= req.Max; more {
+				break
+			}
+			if s.parkedLocked(e) {
+				e.State, e.Reason, e.Token = outbox.Dead, outbox.ReasonKeyParked, 0
+				due = s.dueLocked(now, req) // with the next of its key
+				continue
+			}
+			size += len(e.Payload)
+			if more = !first && req.MaxBytes > 0 && size > req.MaxBytes; more {
 				break
 			}
 			s.turns++
@@ -104,6 +111,13 @@ func (s *Store) headsLocked() []*entry {
 // headLocked reports whether e is among the heads.
 func (s *Store) headLocked(e *entry) bool {
 	return e.Key == "" || slices.Contains(s.headsLocked(), e)
+}
+
+// parkedLocked reports whether an older task of e's key is a dead letter that parks it.
+func (s *Store) parkedLocked(e *entry) bool {
+	return slices.ContainsFunc(s.tasks, func(d *entry) bool {
+		return d.Key == e.Key && d.ID.Compare(e.ID) < 0 && d.ParksKey()
+	})
 }
 
 // leaseLocked gives the task away under a new token, for [outbox.MaxLease] if the

@@ -23,7 +23,7 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 		if err != nil {
 			return err
 		}
-		if err := s.refuseLocked(tasks, ids); err != nil {
+		if err := s.refuseLocked(tasks, ids, now); err != nil {
 			return err
 		}
 		s.lastID = last
@@ -44,7 +44,7 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 // refuseLocked says why the batch cannot be accepted, before anything of it is:
 // each ID and each Unique key may be held once, by what is here already or by one
 // task of the batch. A dead task holds its ID, but no Unique key.
-func (s *Store) refuseLocked(tasks []outbox.Task, ids []outbox.ID) error {
+func (s *Store) refuseLocked(tasks []outbox.Task, ids []outbox.ID, now time.Time) error {
 	seenID, seenUnique := map[outbox.ID]bool{}, map[string]bool{}
 	for i, t := range tasks {
 		if seenID[ids[i]] || s.findLocked(ids[i]) != nil {
@@ -54,7 +54,7 @@ func (s *Store) refuseLocked(tasks []outbox.Task, ids []outbox.ID) error {
 		if t.Unique == "" {
 			continue
 		}
-		if seenUnique[t.Unique] || s.uniqueTakenLocked(t.Unique) {
+		if seenUnique[t.Unique] || s.uniqueTakenLocked(t.Unique, now) {
 			return fmt.Errorf("mem: create: task %d: unique key %q: %w", i, t.Unique, outbox.ErrDuplicate)
 		}
 		seenUnique[t.Unique] = true
@@ -63,9 +63,10 @@ func (s *Store) refuseLocked(tasks []outbox.Task, ids []outbox.ID) error {
 }
 
 // uniqueTakenLocked reports whether a task with that Unique key waits or is in
-// flight. One whose time-to-live has run out counts until Claim has dropped it.
-func (s *Store) uniqueTakenLocked(key string) bool {
-	return slices.ContainsFunc(s.tasks, func(e *entry) bool {
+// flight, or one was delivered less than its UniqueFor ago. One whose time-to-live has
+// run out counts until Claim has dropped it.
+func (s *Store) uniqueTakenLocked(key string, now time.Time) bool {
+	return s.spent[key].After(now) || slices.ContainsFunc(s.tasks, func(e *entry) bool {
 		return e.Unique == key && e.State != outbox.Dead
 	})
 }
@@ -90,7 +91,7 @@ func (s *Store) acceptLocked(t *outbox.Task, id outbox.ID, wall, now time.Time) 
 		t.ExpiresAt = after(now, t.TTL)
 	}
 	e := &entry{Task: clone(*t)}
-	e.Delay, e.TTL, e.Lease = 0, 0, 0
+	e.Delay, e.TTL, e.Lease, e.UniqueFor = 0, 0, 0, max(e.UniqueFor, 0)
 	if e.LatestOnly != "" {
 		s.replaceLocked(e.LatestOnly)
 	}
@@ -119,7 +120,7 @@ func (s *Store) replaceLocked(key string) {
 // claimNewLocked claims a task in the step that accepted it, if Claim would.
 func (s *Store) claimNewLocked(t *outbox.Task, now time.Time) {
 	e := s.findLocked(t.ID)
-	if e == nil || e.DueAt.After(now) || !s.headLocked(e) {
+	if e == nil || e.DueAt.After(now) || !s.headLocked(e) || s.parkedLocked(e) {
 		return
 	}
 	s.leaseLocked(e, t.Lease, now)

@@ -26,6 +26,7 @@ type Store struct {
 	delivered uint64
 	requeued  uint64
 	dropped   outbox.Dropped
+	spent     map[string]time.Time // Unique keys that are taken after a delivery, and until when
 	closed    bool
 	untold    outbox.Dropped       // of dropped: what watchers have not heard of
 	listeners map[*func()]struct{} // of Notify
@@ -40,7 +41,10 @@ var (
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{started: time.Now(), listeners: map[*func()]struct{}{}, watchers: map[*outbox.Watch]struct{}{}}
+	return &Store{
+		started: time.Now(), spent: map[string]time.Time{},
+		listeners: map[*func()]struct{}{}, watchers: map[*outbox.Watch]struct{}{},
+	}
 }
 
 // Close forgets everything. Calls after it return [outbox.ErrClosed]; a second

@@ -1,6 +1,10 @@
 package mem
 
-import "github.com/goutbox/goutbox/outbox"
+import (
+	"maps"
+
+	"github.com/goutbox/goutbox/outbox"
+)
 
 // Reopened returns a store with the same tasks, as one that keeps them on disk would
 // have them after a restart at this moment: what was in flight waits again, at once.
@@ -12,6 +16,7 @@ func (s *Store) Reopened() *Store {
 	r := New()
 	r.started, r.lastID, r.lastToken = s.started, s.lastID, s.lastToken
 	r.accepted, r.delivered, r.requeued, r.dropped = s.accepted, s.delivered, s.requeued, s.dropped
+	r.spent = maps.Clone(s.spent)
 	for _, e := range s.tasks {
 		r.tasks = append(r.tasks, &entry{Task: clone(e.Task), leaseEnd: e.leaseEnd, replaced: e.replaced})
 	}

@@ -13,7 +13,7 @@ import (
 // their history kept.
 //
 // Their time-to-live no longer applies: a human has asked for them. One whose
-// Unique or LatestOnly key has been taken meanwhile stays dead and is reported as
+// Unique or LatestOnly key is taken by now stays dead and is reported as
 // [outbox.ErrDuplicate].
 func (s *Store) Requeue(ctx context.Context, ids ...outbox.ID) (int, error) {
 	n := 0
@@ -37,7 +37,7 @@ func (s *Store) requeueLocked(id outbox.ID, now time.Time) error {
 	if e == nil || e.State != outbox.Dead {
 		return fmt.Errorf("mem: requeue %s: %w", id, outbox.ErrNotFound)
 	}
-	if e.Unique != "" && s.uniqueTakenLocked(e.Unique) {
+	if e.Unique != "" && s.uniqueTakenLocked(e.Unique, now) {
 		return fmt.Errorf("mem: requeue %s: unique key %q: %w", id, e.Unique, outbox.ErrDuplicate)
 	}
 	if e.LatestOnly != "" && s.latestTakenLocked(e.LatestOnly) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -32,6 +33,7 @@ func (s *Store) settleLocked(o outbox.Outcome, now time.Time) error {
 	case outbox.Done:
 		s.removeLocked(e)
 		s.delivered++
+		s.spendLocked(e, now)
 	case outbox.Retry:
 		e.Attempts++
 		e.Fail(o.Failure)
@@ -50,4 +52,13 @@ func (s *Store) settleLocked(o outbox.Outcome, now time.Time) error {
 		return fmt.Errorf("mem: settle %s: verdict %d: %w", o.ID, o.Verdict, outbox.ErrInvalid)
 	}
 	return nil
+}
+
+// spendLocked keeps the Unique key of a task that was delivered taken for its UniqueFor,
+// and forgets the keys for which that time has passed.
+func (s *Store) spendLocked(e *entry, now time.Time) {
+	maps.DeleteFunc(s.spent, func(_ string, until time.Time) bool { return !until.After(now) })
+	if e.Unique != "" && e.UniqueFor > 0 {
+		s.spent[e.Unique] = after(now, e.UniqueFor)
+	}
 }

@@ -258,10 +258,10 @@ var brokenStores = []brokenStore{
 	{"forgets what was said", []int{30, 25}, func() *broken {
 		return &broken{settle: eachOutcome(func(o *outbox.Outcome) { o.Failure.Error = "failed" })}
 	}},
-	{"Requeue does nothing", []int{31, 23}, func() *broken {
+	{"Requeue does nothing", []int{31, 23, 92}, func() *broken {
 		return &broken{requeue: func(_ outbox.Store, _ context.Context, ids []outbox.ID) (int, error) { return len(ids), nil }}
 	}},
-	{"Requeue is silent", []int{32}, func() *broken {
+	{"Requeue is silent", []int{32, 103}, func() *broken {
 		return &broken{requeue: func(s outbox.Store, ctx context.Context, ids []outbox.ID) (int, error) {
 			n, err := s.Requeue(ctx, ids...)
 			return n, swallow(err, outbox.ErrDuplicate)
@@ -276,7 +276,7 @@ var brokenStores = []brokenStore{
 	{"forgets Unique", []int{34, 32, 3}, func() *broken {
 		return &broken{create: each(func(t *outbox.Task) { t.Unique = "" })}
 	}},
-	{"keeps Unique keys for ever", []int{35}, func() *broken {
+	{"keeps Unique keys for ever", []int{35, 102}, func() *broken {
 		taken := memo[string, bool]{}
 		return &broken{create: func(s outbox.Store, ctx context.Context, tasks []outbox.Task) error {
 			for _, t := range tasks {

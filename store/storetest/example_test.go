@@ -64,7 +64,8 @@ type claim struct {
 type content struct {
 	Rows     []*row // by ID
 	LastID   outbox.ID
-	Counters outbox.Stats // of what is gone
+	Counters outbox.Stats         // of what is gone
+	Spent    map[string]time.Time // Unique keys that are taken after a delivery, and until when
 }
 
 type row struct {
@@ -174,9 +175,9 @@ func (c *content) find(id outbox.ID) *row {
 	return nil
 }
 
-// taken reports whether another task holds the Unique key.
-func (c *content) taken(unique string) bool {
-	return unique != "" && slices.ContainsFunc(c.Rows, func(r *row) bool {
+// taken reports whether another task holds the Unique key, or did a moment ago.
+func (c *content) taken(unique string, now time.Time) bool {
+	return c.Spent[unique].After(now) || unique != "" && slices.ContainsFunc(c.Rows, func(r *row) bool {
 		return r.Unique == unique && r.State != outbox.Dead
 	})
 }
@@ -185,6 +186,13 @@ func (c *content) taken(unique string) bool {
 func (c *content) outdone(latest string) bool {
 	return latest != "" && slices.ContainsFunc(c.Rows, func(r *row) bool {
 		return r.LatestOnly == latest && r.State != outbox.Dead && !r.Replaced
+	})
+}
+
+// parked reports whether an older task of the key has died and parked it.
+func (c *content) parked(r *row) bool {
+	return slices.ContainsFunc(c.Rows, func(old *row) bool {
+		return old.Key == r.Key && old.ID.Compare(r.ID) < 0 && old.ParksKey()
 	})
 }
 
@@ -202,6 +210,28 @@ func (c *content) heads() (heads []*row) {
 	}
 	slices.SortStableFunc(heads, func(a, b *row) int { return a.DueAt.Compare(b.DueAt) })
 	return heads
+}
+
+// due returns what can be claimed now, in the order of claiming within a class, and says
+// when more can.
+func (c *content) due(req outbox.ClaimRequest, now time.Time, got *outbox.Claimed) []*row {
+	var due []*row
+	for _, r := range c.heads() {
+		if r.DueAt.After(now) && !r.ExpiresAt.IsZero() {
+			got.NextIn = min(got.NextIn, r.ExpiresAt.Sub(now))
+		}
+		switch {
+		case req.Match != nil && !req.Match(r.Name):
+		case r.DueAt.After(now):
+			got.NextIn = min(got.NextIn, r.DueAt.Sub(now))
+		default:
+			due = append(due, r)
+		}
+	}
+	if req.Newest {
+		slices.Reverse(due)
+	}
+	return due
 }
 
 func (s *fileStore) lease(r *row, d time.Duration, now time.Time) {
@@ -227,7 +257,7 @@ func (s *fileStore) Create(ctx context.Context, tasks []outbox.Task) error {
 			if t.ID.Compare(last) > 0 {
 				last = t.ID
 			}
-			if ids[t.ID] || c.find(t.ID) != nil || unique[t.Unique] || c.taken(t.Unique) {
+			if ids[t.ID] || c.find(t.ID) != nil || unique[t.Unique] || c.taken(t.Unique, now) {
 				return outbox.ErrDuplicate
 			}
 			ids[t.ID], unique[t.Unique] = true, t.Unique != ""
@@ -252,7 +282,7 @@ func (s *fileStore) Create(ctx context.Context, tasks []outbox.Task) error {
 		}
 		slices.SortFunc(c.Rows, func(a, b *row) int { return a.ID.Compare(b.ID) })
 		for i, r := range rows {
-			if tasks[i].Lease > 0 && !r.DueAt.After(now) && slices.Contains(c.heads(), r) {
+			if tasks[i].Lease > 0 && !r.DueAt.After(now) && slices.Contains(c.heads(), r) && !c.parked(r) {
 				s.lease(r, tasks[i].Lease, now)
 				r.Attempt = r.Attempts + 1
 			}
@@ -281,24 +311,14 @@ func (s *fileStore) Claim(ctx context.Context, req outbox.ClaimRequest) (got out
 			return r.State == outbox.Waiting && !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(now)
 		})
 		got.NextIn = outbox.Forever
-		var due []*row
-		for _, r := range c.heads() {
-			if r.DueAt.After(now) && !r.ExpiresAt.IsZero() {
-				got.NextIn = min(got.NextIn, r.ExpiresAt.Sub(now))
-			}
-			switch {
-			case req.Match != nil && !req.Match(r.Name):
-			case r.DueAt.After(now):
-				got.NextIn = min(got.NextIn, r.DueAt.Sub(now))
-			default:
-				due = append(due, r)
-			}
-		}
-		if req.Newest {
-			slices.Reverse(due)
-		}
+		due := c.due(req, now, &got)
 		size := 0
 		for r := s.next(&due); r != nil; r = s.next(&due) {
+			if (len(got.Tasks) == 0 || len(got.Tasks) < req.Max) && c.parked(r) {
+				r.State, r.Reason = outbox.Dead, outbox.ReasonKeyParked
+				due = c.due(req, now, &got) // with the next of its key
+				continue
+			}
 			size += len(r.Payload)
 			if n := len(got.Tasks); n > 0 && (n >= req.Max || req.MaxBytes > 0 && size > req.MaxBytes) {
 				got.NextIn = 0
@@ -344,7 +364,12 @@ func (s *fileStore) Settle(ctx context.Context, outcomes []outbox.Outcome) error
 			delete(s.claims, o.ID)
 			switch o.Verdict {
 			case outbox.Done:
-				c.Rows = slices.DeleteFunc(c.Rows, func(other *row) bool { return other == r })
+				if c.Rows = slices.DeleteFunc(c.Rows, func(other *row) bool { return other == r }); r.UniqueFor > 0 {
+					if c.Spent == nil {
+						c.Spent = map[string]time.Time{}
+					}
+					c.Spent[r.Unique] = now.Add(r.UniqueFor)
+				}
 				c.Counters.Delivered++
 			case outbox.Release:
 				s.claims[o.ID] = claim{released: due}
@@ -370,7 +395,7 @@ func (s *fileStore) Requeue(ctx context.Context, ids ...outbox.ID) (n int, err e
 			switch r := c.find(id); {
 			case r == nil || r.State != outbox.Dead:
 				err = errors.Join(err, outbox.ErrNotFound)
-			case c.taken(r.Unique), c.outdone(r.LatestOnly):
+			case c.taken(r.Unique, now), c.outdone(r.LatestOnly):
 				err = errors.Join(err, outbox.ErrDuplicate)
 			default:
 				r.State, r.Reason, r.Attempts, r.Due, r.ExpiresAt = outbox.Waiting, "", 0, now, time.Time{}
