@@ -3,6 +3,7 @@ package bolt
 import (
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
@@ -70,6 +71,9 @@ func (s *Store) apply(c *change) {
 	case opDone, opDrop:
 		s.noteDrop(c)
 		s.end(e, c.pos)
+	case opSpend:
+		e.spent = later(c.op.clock, time.Duration(e.spends))
+		s.end(e, c.pos)
 	case opRetry:
 		if s.live {
 			s.retrying--
@@ -84,7 +88,14 @@ func (s *Store) apply(c *change) {
 		e.state, e.reason = outbox.Dead, c.op.reason
 		s.settled(e, c.pos)
 		s.buried(e)
+	case opPark:
+		e.state, e.reason = outbox.Dead, outbox.ReasonKeyParked
+		s.settled(e, c.pos)
+		s.buried(e)
 	case opDamage:
+		if c.op.wasDead {
+			s.overlay.spoiltParker(e.id)
+		}
 		e.state, e.reason = outbox.Dead, outbox.ReasonDamaged
 		if e.phase == ending { // deleted the moment it was met
 			s.overlay.touch(e, c.pos)
@@ -93,6 +104,7 @@ func (s *Store) apply(c *change) {
 		s.settled(e, c.pos)
 		s.buried(e)
 	case opRequeue:
+		s.overlay.unpark(e)
 		e.state, e.reason = outbox.Waiting, ""
 		e.sched.due, e.sched.attempts = c.op.clock, 0
 		e.stale, e.sched.stale = false, false
@@ -124,7 +136,7 @@ func (s *Store) wait(e *entry) {
 	}
 	s.overlay.enter(e)
 	if e.lease > 0 {
-		if now := s.clock.now(); e.at >= 0 && e.when <= now && (e.expires == 0 || e.expires > now) {
+		if now := s.clock.now(); e.at >= 0 && e.when <= now && (e.expires == 0 || e.expires > now) && !s.overlay.parked(e) {
 			s.take(e, now, e.lease)
 			e.granted = e.token
 		}
@@ -145,11 +157,19 @@ func (s *Store) unexpire(e *entry) {
 }
 
 // end ends a task: it was delivered or dropped. What the database has of it is
-// deleted by the next checkpoint; what only the log had is forgotten at once.
+// deleted by the next checkpoint; what only the log had is forgotten at once, unless
+// its Unique key stays taken, which the database has yet to know.
 func (s *Store) end(e *entry, pos wal.Position) {
 	e.gone = true
-	if e.inDatabase() {
+	s.overlay.unpark(e)
+	if e.inDatabase() || e.spent != 0 {
 		s.settled(e, pos)
+		if s.live && e.spent != 0 {
+			s.overlay.reserveSpent(e)
+		}
+		if !e.inDatabase() {
+			s.overlay.letGo(e)
+		}
 		e.raw, e.sched.failures = nil, nil
 		s.overlay.weigh(e)
 		return
@@ -236,6 +256,7 @@ func (s *Store) restore(e *entry) {
 		s.overlay.victims[homeDead].saw(e.id)
 		return
 	}
+	s.overlay.unpark(e)
 	s.overlay.letGo(e)
 	if e.damaged != homeNone { // it is met again
 		s.overlay.forget(e)

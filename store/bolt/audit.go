@@ -178,6 +178,7 @@ func (s *Store) auditMemory(a *auditor) {
 	same(a, "length of the dirty list", o.dirty, listed)
 	same(a, "bytes in memory", o.bytes, bytes)
 	a.claims(o)
+	a.parks(o)
 	a.holders("Unique", o.unique, o.entries)
 	a.holders("LatestOnly", o.latest, o.entries)
 	a.inbox(s)
@@ -236,7 +237,7 @@ func (a *auditor) claims(o *overlay) {
 // holders checks who holds keys in memory.
 func (a *auditor) holders(what string, of map[string]*entry, entries map[outbox.ID]*entry) {
 	for key, e := range of {
-		if entries[e.id] != e || e.gone {
+		if entries[e.id] != e || e.gone && e.spent == 0 {
 			a.wrong("%s key %q is held by task %s, which is not there", what, key, e.id)
 		}
 	}

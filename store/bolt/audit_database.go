@@ -36,8 +36,14 @@ func (a *auditor) database(path string) error {
 			return err
 		}
 	}
-	if a.b.damaged != nil {
-		if err := a.each(a.b.damaged, a.damagedTask); err != nil {
+	for _, one := range [...]struct {
+		bucket *bbolt.Bucket
+		check  func(k, v []byte)
+	}{{a.b.damaged, a.damagedTask}, {a.b.parked, a.park}, {a.b.spent, a.spent}} {
+		if one.bucket == nil {
+			continue
+		}
+		if err := a.each(one.bucket, one.check); err != nil {
 			return err
 		}
 	}
@@ -149,6 +155,8 @@ func (a *auditor) deadTask(k, v []byte) {
 		a.wrong("dead task %s stands under the ID %s", l.header.id, id)
 	case a.b.tasks.Get(k) != nil:
 		a.wrong("task %s waits and is dead", id)
+	case l.header.parksFor(l.reason) && (a.b.parked == nil || !has(a.b.parked, keyPlace(l.header.key, id))):
+		a.wrong("dead task %s parks key %q, but is not listed as such", id, l.header.key)
 	}
 	a.known(id, homeDead, 0)
 }

@@ -72,7 +72,7 @@ func (s *Store) flusher() {
 				break
 			}
 			if next := s.log.Next(); next == last {
-				err = s.flushIdle()
+				err = errors.Join(s.flushIdle(), s.forgetSpent())
 				wake(s.wakeCompact) // the application may have deleted what was its own
 			}
 			last = s.log.Next()

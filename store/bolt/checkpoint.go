@@ -170,6 +170,7 @@ func (s *Store) putChunk(tx *bbolt.Tx, snap *snapshot, items []item, last bool) 
 		return nil, err
 	}
 	w := newWriter(b)
+	w.now = s.clock.now()
 	for i := range items {
 		if !items[i].dirty {
 			continue
@@ -177,6 +178,9 @@ func (s *Store) putChunk(tx *bbolt.Tx, snap *snapshot, items []item, last bool) 
 		if err := w.put(items[i]); err != nil {
 			return nil, fmt.Errorf("bolt: checkpoint: task %s: %w", items[i].header.id, err)
 		}
+	}
+	if _, err := w.forgetSpent(w.spends + spentAtOnce); err != nil {
+		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
 	}
 	if err := w.finish(s.path); err != nil {
 		return nil, fmt.Errorf("bolt: checkpoint: %w", err)
@@ -207,6 +211,7 @@ func (s *Store) flushed(it *item) {
 		if it.target() == homeTasks && it.header.key != "" {
 			o.hasKeys = true
 		}
+		o.hasKeys = o.hasKeys || it.parks()
 	}
 	if e.changes != it.changes {
 		return // it stays dirty; the next checkpoint brings what came after
@@ -233,7 +238,7 @@ func (s *Store) abandonFlush(items []item) {
 	for i := range items {
 		e := items[i].e
 		e.flushing = false
-		if e.gone && e.home == homeNone {
+		if e.gone && e.home == homeNone && e.spent == 0 {
 			s.overlay.clean(e)
 			s.overlay.forget(e)
 		}

@@ -115,6 +115,8 @@ type header struct {
 	key     string
 	unique  string
 	latest  string
+	parks   bool  // its key, should it die: see park.go
+	spends  int64 // how long its Unique key stays taken after the delivery: see spent.go
 	payload int   // its size
 	cost    int64 // of the whole task: see usage.go
 }
@@ -127,11 +129,23 @@ func decodeHeader(raw []byte) (header, error) {
 	}
 	queue := queueOf(raw, &t)
 	return header{
+		parks: parks(&t), spends: spends(&t),
 		id: t.ID, queue: queue, created: int64(binary.LittleEndian.Uint64(raw[atCreated:])),
 		due: firstDue(raw), expires: expiry(raw), key: t.Key,
 		unique: t.Unique, latest: t.LatestOnly, payload: payload,
 		cost: costOf(len(raw), placeCost(queue, t.Name), t.Key, t.Unique, t.LatestOnly),
 	}, nil
+}
+
+// parks reports whether the task's death parks its key.
+func parks(t *outbox.Task) bool { return t.Key != "" && t.KeyPolicy == outbox.ParkWholeKey }
+
+// spends returns how long the task's Unique key stays taken after the delivery.
+func spends(t *outbox.Task) int64 {
+	if t.Unique == "" {
+		return 0
+	}
+	return int64(max(t.UniqueFor, 0))
 }
 
 func acceptedAt(raw []byte) int64 { return int64(binary.LittleEndian.Uint64(raw[atAccepted:])) }

@@ -84,6 +84,7 @@ func encode(tasks []outbox.Task) ([]*entry, [][]byte) {
 		raw := rec[createPrefix:]
 		entries[i] = &entry{
 			header: header{
+				parks: parks(t), spends: spends(t),
 				id: t.ID, queue: queueName{class: t.Priority, name: t.Name}, key: t.Key, unique: t.Unique, latest: t.LatestOnly, payload: len(t.Payload),
 				cost: costOf(len(raw), placeCost(queueName{}, t.Name), t.Key, t.Unique, t.LatestOnly),
 			},
@@ -199,7 +200,7 @@ func (s *Store) date(tasks []outbox.Task, entries []*entry) {
 // have no such keys and need no look at the database.
 func (s *Store) withKeys(entries []*entry, f func() error) error {
 	wanted := false
-	lanes := &refillResult{whole: true}
+	lanes := &refillResult{s: s, whole: true}
 	for _, e := range entries {
 		wanted = wanted || e.unique != "" || e.latest != "" || e.id != outbox.ID{}
 		if e.lease > 0 && e.key != "" {
@@ -221,7 +222,7 @@ func (s *Store) withKeys(entries []*entry, f func() error) error {
 		if err != nil {
 			return err
 		}
-		found = loadHolders(b, entries)
+		found = s.loadHolders(b, entries)
 		lanes.forgetFound()
 		lanes.scanLanes(b)
 		return lanes.broken
@@ -249,15 +250,16 @@ func (s *Store) withKeys(entries []*entry, f func() error) error {
 // holds one already. It returns for each the waiting LatestOnly task that it
 // supersedes. mu is held.
 func (s *Store) claimKeys(entries []*entry) ([]*entry, error) {
+	now := s.clock.now()
 	replaced := make([]*entry, len(entries))
 	for i, e := range entries {
 		if other := s.overlay.entries[e.id]; other != nil {
 			s.unclaimKeys(entries[:i])
 			return nil, fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
 		}
-		if other := s.overlay.unique[e.unique]; e.unique != "" && other != nil {
+		if err := s.uniqueTaken(e, now); err != nil {
 			s.unclaimKeys(entries[:i])
-			return nil, fmt.Errorf("%w: unique key %q is held by %s", outbox.ErrDuplicate, e.unique, other.id)
+			return nil, err
 		}
 		if other := s.overlay.latest[e.latest]; e.latest != "" && other != nil {
 			e.prior = other

@@ -186,6 +186,14 @@ func (w *writer) keepDamaged(it *item) error {
 // forgetPlaces takes those tasks out of the indexes whose values no longer say where
 // they stood. It goes through the indexes once, whole.
 func (w *writer) forgetPlaces() error {
+	if len(w.unsureDead) > 0 {
+		if _, err := dropFrom(w.b.parked, func(k, _ []byte) bool {
+			id := idAtEnd(k)
+			return len(id) == len(outbox.ID{}) && w.unsureDead[outbox.ID(id)]
+		}); err != nil {
+			return err
+		}
+	}
 	if len(w.unsure) == 0 {
 		return nil
 	}

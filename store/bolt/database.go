@@ -20,6 +20,9 @@ import (
 //	sole     'u' or 'l', key     -> ID               holders of Unique and LatestOnly keys
 //	dead     ID                  -> task, schedule, reason, CRC
 //	damaged  ID                  -> where it was, its bytes   of tasks that do not pass their CRC; made when the first is met
+//	parked   length, key, ID     -> nothing          of dead letters that park their key; made when there is the first
+//	spent    'k', key            -> until, ID, CRC   Unique keys that are taken after a delivery; made when there is the first
+//	         't', until, key     -> nothing          the same, by time
 //	meta     "format", "state", "wall", "usage"
 //
 // Numbers in keys are big-endian, so that the order of bytes is the order of
@@ -35,6 +38,8 @@ var (
 	bucketDead    = []byte("dead")
 	bucketMeta    = []byte("meta")
 	bucketDamaged = []byte("damaged")
+	bucketParked  = []byte("parked")
+	bucketSpent   = []byte("spent")
 
 	keyFormat = []byte("format")
 	keyState  = []byte("state")
@@ -56,7 +61,9 @@ const formatVersion = 3
 type buckets struct {
 	tasks, retries, due, keys, sole, dead, meta *bbolt.Bucket
 
-	root, damaged *bbolt.Bucket // damaged is nil until there is one
+	root *bbolt.Bucket
+
+	damaged, parked, spent *bbolt.Bucket // nil until there is something in them
 }
 
 // openBuckets finds the buckets in tx.
@@ -68,7 +75,7 @@ func openBuckets(tx *bbolt.Tx) (buckets, error) {
 	b := buckets{
 		tasks: root.Bucket(bucketTasks), retries: root.Bucket(bucketRetries), due: root.Bucket(bucketDue),
 		keys: root.Bucket(bucketKeys), sole: root.Bucket(bucketSole), dead: root.Bucket(bucketDead), meta: root.Bucket(bucketMeta),
-		root: root, damaged: root.Bucket(bucketDamaged),
+		root: root, damaged: root.Bucket(bucketDamaged), parked: root.Bucket(bucketParked), spent: root.Bucket(bucketSpent),
 	}
 	for _, one := range [...]*bbolt.Bucket{b.tasks, b.retries, b.due, b.keys, b.sole, b.dead, b.meta} {
 		if one == nil {

@@ -29,6 +29,7 @@ type entry struct {
 	damaged   home         // where its value was that is damaged, and is raw as it is; homeNone if it is intact
 	unsure    bool         // damaged: where it stands in the indexes is not known
 	charged   home         // where it counts in Store.use
+	spent     int64        // it was delivered, and its Unique key stays taken until then; 0 = not
 
 	phase    phase
 	due      int64 // when it may be claimed; sched.due, or later after a release
@@ -37,6 +38,8 @@ type entry struct {
 	leaseEnd int64
 	lease    int64  // wanted by Create
 	granted  uint64 // the token that Create's caller got
+	parking  bool   // it is in overlay.parks
+	taken    int64  // until when its Unique key is taken, as the database says; for those who asked
 	stale    bool   // a newer task of its LatestOnly key is there
 	prior    *entry // until it is durable: the task whose LatestOnly key it took over
 	in       *queue // that it belongs to, while it is in memory

@@ -8,6 +8,7 @@ import (
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
+	"go.etcd.io/bbolt"
 )
 
 // WithWallClock replaces the wall clock. The monotonic clock stays the machine's.
@@ -123,7 +124,7 @@ func (s *Store) Waiters() int {
 }
 
 // OpKinds is how many kinds of log records there are.
-const OpKinds = int(opDamage)
+const OpKinds = int(opDamage) + 2 // opPark and opSpend
 
 // MidFlush reports whether a checkpoint has copied the task, but not written it.
 func (s *Store) MidFlush(id outbox.ID) bool {
@@ -168,4 +169,56 @@ func (s *Store) LogFirst() uint64 { return uint64(s.log.First()) }
 // WithStage has Salvage call f between its steps.
 func WithStage(f func(stage string) error) Option {
 	return func(o *options) { o.stage = f }
+}
+
+// SpentUntil returns until when a Unique key is taken after a delivery, on the store's
+// clock; 0 if it is not.
+func (s *Store) SpentUntil(unique string) (until int64, err error) {
+	asked := &entry{header: header{unique: unique}}
+	err = s.read(func(tx *bbolt.Tx) error {
+		b, err := openBuckets(tx)
+		if err == nil {
+			s.loadHolders(b, []*entry{asked})
+		}
+		return err
+	}, func() error {
+		until = asked.taken
+		if e := s.overlay.unique[unique]; e != nil {
+			until = max(until, e.spent)
+		}
+		return nil
+	})
+	return until, err
+}
+
+// InBucket returns how many pairs a bucket of the database has.
+func (s *Store) InBucket(name string) (n int, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(bucketRoot).Bucket([]byte(name)); b != nil {
+			return b.ForEach(func(_, _ []byte) error {
+				n++
+				return nil
+			})
+		}
+		return nil
+	})
+	return n, err
+}
+
+// ForgetSpent takes Unique keys whose time is over out of the database, as the background
+// would.
+func (s *Store) ForgetSpent() error { return s.forgetSpent() }
+
+// Reads returns how many tasks claims have read from the database.
+func (s *Store) Reads() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tasksRead
+}
+
+// Parks returns of how many keys memory knows that they are parked.
+func (s *Store) Parks() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.overlay.parks)
 }

@@ -20,6 +20,10 @@ type lane struct {
 	seen  outbox.ID
 	asked int // its index in overlay.lookups, from 1; 0 = not there
 
+	// parker is the oldest dead letter in the database alone that parks the key, as far as
+	// seen is right; zero = none.
+	parker outbox.ID
+
 	left int // tasks that were heads and of whose end the database does not know yet
 }
 

@@ -117,8 +117,8 @@ func loadDead(b buckets, id outbox.ID, v []byte) *loaded {
 }
 
 // loadHolders reads the tasks that hold the IDs, Unique and LatestOnly keys of
-// new ones.
-func loadHolders(b buckets, entries []*entry) (found []*loaded) {
+// new ones, and until when a Unique key is taken after a delivery.
+func (s *Store) loadHolders(b buckets, entries []*entry) (found []*loaded) {
 	take := func(id []byte) {
 		if len(id) == len(outbox.ID{}) {
 			if l := load(b, outbox.ID(id)); l != nil {
@@ -130,6 +130,7 @@ func loadHolders(b buckets, entries []*entry) (found []*loaded) {
 		take(e.id[:])
 		if e.unique != "" {
 			take(b.sole.Get(uniquePlace(e.unique)))
+			e.taken = s.spentUntil(b, e.unique)
 		}
 		if e.latest != "" {
 			take(b.sole.Get(latestPlace(e.latest)))
@@ -166,6 +167,9 @@ func (s *Store) admitLoaded(l *loaded) *entry {
 	s.overlay.admit(e)
 	if l.home == homeDead {
 		e.state = outbox.Dead
+		if s.live && e.parksFor(e.reason) {
+			s.overlay.park(e)
+		}
 		return e
 	}
 	if !s.live {

@@ -202,7 +202,9 @@ func (m *machine) offer(leases bool) []outbox.Task {
 		size := rapid.SampledFrom([]int{1, 1, 1, 30_000}).Draw(m.T, "payload of") // two large ones fill a segment
 		t.Payload = bytes.Repeat([]byte(t.Name), size)
 		t.Key = rapid.SampledFrom([]string{"", "", "a", "b", "bb"}).Draw(m.T, "key")
-		switch rapid.SampledFrom([]string{"", "", "", "unique", "latest", "latest", "ttl"}).Draw(m.T, "kind") {
+		switch rapid.SampledFrom([]string{"", "", "", "unique", "unique for", "latest", "latest", "ttl"}).Draw(m.T, "kind") {
+		case "unique for":
+			t.Unique, t.UniqueFor = fmt.Sprint("s", m.made/8), ages
 		case "unique":
 			t.Unique = rapid.SampledFrom([]string{"u", "uu"}).Draw(m.T, "unique")
 		case "latest":
@@ -210,6 +212,7 @@ func (m *machine) offer(leases bool) []outbox.Task {
 		case "ttl": // of a key, mem drops also those that stand behind the head
 			t.Key, t.TTL = "", rapid.SampledFrom([]time.Duration{soon, ages}).Draw(m.T, "ttl")
 		}
+		t.KeyPolicy = rapid.SampledFrom([]outbox.KeyPolicy{outbox.BlockKey, outbox.ParkKey, outbox.ParkWholeKey}).Draw(m.T, "policy")
 		if leases && t.Delay == 0 && rapid.IntRange(0, 5).Draw(m.T, "lease") == 5 {
 			t.Lease = outbox.MaxLease
 		}
@@ -221,7 +224,7 @@ func (m *machine) offer(leases bool) []outbox.Task {
 func offered(tasks []outbox.Task) string {
 	var all []string
 	for _, t := range tasks {
-		all = append(all, fmt.Sprintf("%s(key %q unique %q latest %q delay %v ttl %v lease %v)", t.Name, t.Key, t.Unique, t.LatestOnly, t.Delay, t.TTL, t.Lease))
+		all = append(all, fmt.Sprintf("%s(key %q policy %v unique %q for %v latest %q delay %v ttl %v lease %v)", t.Name, t.Key, t.KeyPolicy, t.Unique, t.UniqueFor, t.LatestOnly, t.Delay, t.TTL, t.Lease))
 	}
 	return strings.Join(all, " ")
 }
@@ -308,7 +311,7 @@ func (m *machine) createInTx() {
 func (m *machine) claim() {
 	time.Sleep(time.Until(m.dueBy))
 	req := outbox.ClaimRequest{Max: 10_000, Lease: outbox.MaxLease}
-	expired := m.stats(m.s).DroppedBy.Expired
+	expired, dead := m.stats(m.s).DroppedBy.Expired, m.stats(m.s).Dead
 	var lists [2][]outbox.Task
 	for i, s := range []outbox.Store{m.s, m.model} {
 		for { // a retry that is due, but not yet durable, comes when nothing else is left
@@ -326,8 +329,8 @@ func (m *machine) claim() {
 	for i, t := range lists[0] {
 		m.tokens[t.ID] = [2]uint64{t.Token, lists[1][i].Token}
 	}
-	if m.stats(m.s).DroppedBy.Expired != expired {
-		m.sync() // or a crash brings them back, to be dropped again
+	if st := m.stats(m.s); st.DroppedBy.Expired != expired || st.Dead != dead {
+		m.sync() // or a crash brings them back, to be dropped again, or to be parked
 	}
 }
 

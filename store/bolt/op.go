@@ -20,6 +20,8 @@ import (
 //	drop     ID, u8 reason, plus 128 if it was a dead letter
 //	requeue  ID, i64 clock, which is also when it is due
 //	damage   ID, u8 1 if it was a dead letter already
+//	park     ID, i64 clock
+//	spend    ID, i64 clock: done, and the Unique key stays taken
 //	base     u64 position of the checkpoint it follows, ledger since then, last ID, i64 clock
 type opKind uint8
 
@@ -32,6 +34,8 @@ const (
 	opRequeue opKind = 6
 	opBase    opKind = 7
 	opDamage  opKind = 8
+	opPark    opKind = 11 // dead, because its key is parked
+	opSpend   opKind = 12 // done; its Unique key stays taken from this clock on
 )
 
 // op is one decoded operation.
@@ -42,7 +46,7 @@ type op struct {
 	sched    *schedule      // create: of a task that was tried elsewhere, or nil
 	replaces outbox.ID      // create: the waiting task whose LatestOnly key it takes over, which is dropped; or zero
 	outdates outbox.ID      // create: the same of one in flight, which is dropped if it comes back; or zero
-	clock    int64          // retry, bury, requeue: the store's time when it was written
+	clock    int64          // retry, bury, requeue, park, spend: the store's time when it was written
 	due      int64          // retry, bury
 	attempts int            // retry, bury
 	failure  outbox.Failure // retry, bury
@@ -119,7 +123,7 @@ func (o *op) append(b []byte) []byte {
 		} else {
 			b = append(b, o.drop)
 		}
-	case opRequeue:
+	case opRequeue, opPark, opSpend:
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.clock))
 	case opDamage:
 		var was byte
@@ -172,7 +176,7 @@ func (r *reader) op() (op, error) {
 		o.base.since = r.ledger()
 		o.base.lastID = r.id()
 		o.base.clock = r.int64()
-	case opDone, opRetry, opBury, opDrop, opRequeue, opDamage:
+	case opDone, opRetry, opBury, opDrop, opRequeue, opDamage, opPark, opSpend:
 		o.id = r.id()
 		r.rest(&o)
 	default:
@@ -198,7 +202,7 @@ func (r *reader) rest(o *op) {
 		if int(o.drop) >= len(dropReasons) {
 			r.bad = true
 		}
-	case opRequeue:
+	case opRequeue, opPark, opSpend:
 		o.clock = r.int64()
 	case opDamage:
 		was := r.byte()
@@ -215,9 +219,9 @@ func (o *op) effect() (l ledger) {
 		if o.replaces != (outbox.ID{}) {
 			l.dropped[dropCoalesced] = 1
 		}
-	case opDone:
+	case opDone, opSpend:
 		l.delivered = 1
-	case opBury:
+	case opBury, opPark:
 		l.dead = 1
 	case opDrop:
 		l.dropped[o.drop] = 1

@@ -17,16 +17,17 @@ type overlay struct {
 	claimed int64    // and its bytes
 	flying  [3]int64 // of what is claimed, how many of each class, Low first
 	lanes   map[string]*lane
-	lookups []*lane // lanes in memory whose head must be looked for in the database
-	unique  map[string]*entry
+	lookups []*lane           // lanes in memory whose head must be looked for in the database
+	unique  map[string]*entry // who holds a key: it waits, is in flight, or was delivered and is spent
 	latest  map[string]*entry
+	parks   map[string][]*entry // dead letters that park their key, by key
 
 	victims [3]victims // who goes first when a quota is used up, by home
 
 	oldest, newest *entry // the dirty list, in the order of dirtyAt
 	dirty          int
 
-	hasKeys bool // the database may hold tasks with a key
+	hasKeys bool // the database may hold tasks with a key, or dead letters that park one
 }
 
 func newOverlay() overlay {
@@ -37,6 +38,7 @@ func newOverlay() overlay {
 		lanes:   map[string]*lane{},
 		unique:  map[string]*entry{},
 		latest:  map[string]*entry{},
+		parks:   map[string][]*entry{},
 	}
 }
 
@@ -77,6 +79,7 @@ func (o *overlay) forget(e *entry) {
 	o.dropIfIdle(e.in)
 	o.bytes -= e.weighed
 	e.weighed = 0
+	o.forgetPark(e)
 	o.release(e)
 	o.letGo(e)
 }
@@ -141,7 +144,7 @@ func (o *overlay) reserve(e *entry) {
 
 // holdIfNewest makes e the holder of its keys unless memory has a newer one.
 func (o *overlay) holdIfNewest(e *entry) {
-	if e.unique != "" && o.unique[e.unique] == nil {
+	if other := o.unique[e.unique]; e.unique != "" && (other == nil || other.gone) {
 		o.unique[e.unique] = e
 	}
 	if e.latest != "" {
@@ -276,6 +279,7 @@ func (o *overlay) keepLane(e *entry) {
 // database.
 func (o *overlay) evict(e *entry) {
 	if e.gone || e.state == outbox.Dead {
+		o.handOver(e)
 		o.forget(e)
 		return
 	}

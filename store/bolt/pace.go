@@ -89,8 +89,11 @@ func (s *Store) grow(items []item, p *pace) (full, err error) {
 	}
 }
 
-// adds reports whether the item makes the database larger.
-func (it *item) adds() bool { return it.dirty && it.target() != homeNone }
+// adds reports whether the item makes the database larger. The place of a Unique key that
+// stays taken is smaller than the task that it takes the place of.
+func (it *item) adds() bool {
+	return it.dirty && (it.target() != homeNone || it.spent != 0 && it.home == homeNone)
+}
 
 // removals is how many of the first items do not.
 func removals(items []item) int {
@@ -105,7 +108,7 @@ func (s *Store) need(items []item) int64 {
 	bytes, largest := int64(64<<10), s.largest.Load()
 	for i := range items {
 		if raw := int64(len(items[i].raw)); items[i].adds() {
-			bytes += raw*5/4 + 256
+			bytes += raw*5/4 + 256 + 4*min(items[i].spent, 1)*int64(len(items[i].header.unique))
 			largest = max(largest, raw)
 		}
 	}

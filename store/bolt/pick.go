@@ -52,6 +52,13 @@ func (c *claim) pickLocked(from scope) (need, error) {
 			}
 			continue
 		}
+		if o.parked(e) {
+			if err := s.bury(e, now); err != nil {
+				return needNothing, err
+			}
+			c.gather(now, from)
+			continue
+		}
 		if c.maxBytes > 0 && len(c.picked) > 0 && c.bytes+int64(e.payload) > c.maxBytes {
 			c.nextIn = 0
 			return needNothing, nil

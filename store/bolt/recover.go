@@ -40,7 +40,7 @@ func (s *Store) recover(ctx context.Context) error {
 			return err
 		}
 		k, _ := r.b.keys.Cursor().First()
-		s.overlay.hasKeys = k != nil
+		s.overlay.hasKeys = k != nil || r.b.parked != nil
 		s.foundQueues(s.findQueues(r.b))
 		if err = r.replay(); err != nil {
 			return err
@@ -85,6 +85,12 @@ func (s *Store) revive(e *entry) {
 	switch {
 	case e.gone, e.state == outbox.Dead:
 		s.overlay.keepLane(e)
+		if e.spent != 0 {
+			s.overlay.reserveSpent(e)
+		}
+		if !e.gone && e.damaged == homeNone && e.parksFor(e.reason) {
+			s.overlay.park(e)
+		}
 	case e.damaged != homeNone:
 		_ = s.quarantine(e) // without room for it, the next one who meets it does that
 	default:

@@ -45,6 +45,7 @@ type wanted struct {
 
 // refillResult is what one look at the database gives.
 type refillResult struct {
+	s      *Store
 	now    int64
 	newest bool
 	each   int
@@ -73,6 +74,8 @@ type laneLookup struct {
 	from  outbox.ID
 	seen  outbox.ID // everything from from up to this is in found
 	found []*loaded
+
+	parker outbox.ID // see findParker
 }
 
 // perLane is how many tasks of one key a lookup reads: more than one, so that a
@@ -84,7 +87,7 @@ func (s *Store) beginRefill(want wanted) *refillResult {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := &s.overlay
-	r := &refillResult{now: s.clock.now(), newest: want.newest, each: want.each, unlisted: s.unlisted, keys: map[string]bool{}}
+	r := &refillResult{s: s, now: s.clock.now(), newest: want.newest, each: want.each, unlisted: s.unlisted, keys: map[string]bool{}}
 	for _, name := range want.queues {
 		if q := o.queues[name]; q != nil {
 			r.scans = append(r.scans, queueScan{name: name, prefix: name.append(nil), floor: q.floor, roof: q.roof, top: q.top, above: q.above})
@@ -128,6 +131,9 @@ func (r *refillResult) scanLanes(b buckets) {
 		r.read++
 		q := &r.lanes[i]
 		q.seen = maxID
+		if q.parker = r.findParker(b, q.key); r.broken != nil {
+			return
+		}
 		prefix := keyPrefix(q.key)
 		up := climb{from: keyPlace(q.key, q.from)}
 		for k, _ := c.Seek(up.from); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
@@ -157,6 +163,7 @@ func (s *Store) mergeRefill(r *refillResult) {
 		s.foundQueues(r.first, r.garbled, nil)
 		return
 	}
+	s.tasksRead += int64(len(r.found))
 	for _, l := range r.found {
 		s.admitLoaded(l)
 	}
@@ -169,12 +176,16 @@ func (s *Store) mergeRefill(r *refillResult) {
 		if q.lane != nil {
 			o.unask(q.lane)
 		}
+		s.tasksRead += int64(len(q.found))
 		for _, l := range q.found {
 			s.admitLoaded(l)
 		}
 		l := o.lane(q.key)
-		if q.from.Compare(l.seen) <= 0 && q.seen.Compare(l.seen) > 0 {
-			l.seen = q.seen
+		if o.parksStill(q.parker) { // else it is looked up once more
+			l.parker = q.parker
+			if q.from.Compare(l.seen) <= 0 && q.seen.Compare(l.seen) > 0 {
+				l.seen = q.seen
+			}
 		}
 		o.advance(l)
 	}

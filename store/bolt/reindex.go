@@ -115,12 +115,14 @@ func (x *indexer) run() error {
 	}{
 		{b.due, x.wrongPlace}, {b.keys, x.wrongKey}, {b.sole, x.wrongHolder},
 		{b.retries, func(k, _ []byte) bool { return b.tasks.Get(k) == nil }},
+		{b.parked, x.wrongPark}, {b.spent, x.wrongSpent},
 	} {
-		if err := x.drop(one.bucket, one.wrong); err != nil {
+		n, err := dropFrom(one.bucket, one.wrong)
+		if x.drops += n; err != nil {
 			return err
 		}
 	}
-	if err := x.each(b.tasks, func(k, v []byte) error { return x.missing(k, v) }); err != nil {
+	if err := errors.Join(x.each(b.tasks, x.missing), x.each(b.dead, x.missingPark), x.missingSpent()); err != nil {
 		return err
 	}
 	for from := []byte(nil); ; {
@@ -131,8 +133,12 @@ func (x *indexer) run() error {
 	}
 }
 
-// drop takes out of an index what is wrong in it.
-func (x *indexer) drop(bucket *bbolt.Bucket, wrong func(k, v []byte) bool) error {
+// dropFrom takes out of an index, if there is one, what is wrong in it, and says how much
+// that was.
+func dropFrom(bucket *bbolt.Bucket, wrong func(k, v []byte) bool) (n int, err error) {
+	if bucket == nil {
+		return 0, nil
+	}
 	for from := []byte(nil); ; {
 		var gone [][]byte
 		c := bucket.Cursor()
@@ -145,11 +151,11 @@ func (x *indexer) drop(bucket *bbolt.Bucket, wrong func(k, v []byte) bool) error
 		from = bytes.Clone(k)
 		for _, k := range gone {
 			if err := bucket.Delete(k); err != nil {
-				return err
+				return n, err
 			}
 		}
-		if x.drops += len(gone); from == nil {
-			return nil
+		if n += len(gone); from == nil {
+			return n, nil
 		}
 	}
 }

@@ -48,6 +48,7 @@ func TestReplayTwice(t *testing.T) {
 					audit(t, want)
 					audit(t, got)
 					require.Equal(t, contents(t, want), contents(t, got))
+					require.Equal(t, takenUntil(t, want), takenUntil(t, got))
 					require.NoError(t, want.Close())
 					require.NoError(t, got.Close())
 					want, got = open(t, before), open(t, cut)
@@ -103,12 +104,21 @@ func contents(t *testing.T, s *bolt.Store) []string {
 	return append(all, fmt.Sprintf("%+v", st))
 }
 
+// takenUntil says until when the Unique key of "spend" is taken after its delivery.
+func takenUntil(t *testing.T, s *bolt.Store) int64 {
+	t.Helper()
+	until, err := s.SpentUntil("s")
+	require.NoError(t, err)
+	return until
+}
+
 // prepareReplay makes a task for each of the records below, by name.
 func prepareReplay(t *testing.T, s *bolt.Store) map[string]outbox.Task {
 	t.Helper()
 	list := []outbox.Task{
 		named("done"), named("retry"), named("bury"), named("dead"), named("dead too"), named("flying"), named("tried"),
 		named("delete"), named("head"), named("behind"), named("replace"), named("expire"),
+		named("holder"), named("parked"), named("spend"),
 	}
 	byName := map[string]outbox.Task{}
 	for i := range list {
@@ -123,6 +133,12 @@ func prepareReplay(t *testing.T, s *bolt.Store) map[string]outbox.Task {
 			t.Delay, t.LatestOnly = year, "l"
 		case "expire":
 			t.Delay, t.TTL = year, 1
+		case "holder":
+			t.Key, t.KeyPolicy, t.Lease = "p", outbox.ParkWholeKey, time.Hour
+		case "parked":
+			t.Key = "p"
+		case "spend":
+			t.Unique, t.UniqueFor, t.Lease = "s", year, time.Hour
 		case "flying":
 			t.LatestOnly, t.Lease = "f", time.Hour
 		default:
@@ -225,6 +241,37 @@ var replayed = map[string]func(t *testing.T, s *bolt.Store, r map[string]outbox.
 			}
 		}
 	},
+	"park": func(t *testing.T, s *bolt.Store, r map[string]outbox.Task) {
+		settle(t, s, outbox.Bury, 0, r["holder"])
+		claim(t, s, 100)
+		require.EqualValues(t, 4, stats(t, s).Dead)
+	},
+	"park, requeue the first": func(t *testing.T, s *bolt.Store, r map[string]outbox.Task) {
+		settle(t, s, outbox.Bury, 0, r["holder"])
+		claim(t, s, 100)
+		n, err := s.Requeue(t.Context(), r["holder"].ID)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	},
+	"park, requeue the second": func(t *testing.T, s *bolt.Store, r map[string]outbox.Task) {
+		settle(t, s, outbox.Bury, 0, r["holder"])
+		claim(t, s, 100)
+		_, err := s.Requeue(t.Context(), r["parked"].ID)
+		require.NoError(t, err)
+		claim(t, s, 100)
+		require.EqualValues(t, 4, stats(t, s).Dead)
+	},
+	"park, delete the first": func(t *testing.T, s *bolt.Store, r map[string]outbox.Task) {
+		settle(t, s, outbox.Bury, 0, r["holder"])
+		n, err := s.Delete(t.Context(), r["holder"].ID)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	},
+	"spend": func(t *testing.T, s *bolt.Store, r map[string]outbox.Task) {
+		settle(t, s, outbox.Done, 0, r["spend"])
+		require.NoError(t, s.Sync())
+		require.NotZero(t, takenUntil(t, s))
+	},
 	"baseline": func(t *testing.T, s *bolt.Store, r map[string]outbox.Task) {
 		settle(t, s, outbox.Done, 0, r["done"])
 		settle(t, s, outbox.Bury, 0, r["bury"])
@@ -237,7 +284,7 @@ var replayed = map[string]func(t *testing.T, s *bolt.Store, r map[string]outbox.
 
 // No kind of record may be forgotten above.
 func TestReplayTwice_Complete(t *testing.T) {
-	written := map[string]bool{"create": true, "done": true, "retry": true, "bury": true, "drop": true, "requeue": true, "base": true}
+	written := map[string]bool{"create": true, "done": true, "retry": true, "bury": true, "drop": true, "requeue": true, "base": true, "park": true, "spend": true}
 	for what := range replayed {
 		for kind := range written {
 			if len(what) >= len(kind) && what[:len(kind)] == kind {
@@ -246,5 +293,5 @@ func TestReplayTwice_Complete(t *testing.T) {
 		}
 	}
 	require.Empty(t, written)
-	require.Equal(t, 8, bolt.OpKinds, "a new kind of record needs a row above; for damage see damaged_test.go")
+	require.Equal(t, 10, bolt.OpKinds, "a new kind of record needs a row above; for damage see damaged_test.go")
 }

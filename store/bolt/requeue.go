@@ -21,12 +21,14 @@ func (s *Store) Requeue(ctx context.Context, ids ...outbox.ID) (int, error) {
 		if e.state != outbox.Dead || e.phase != idle {
 			return nil, fmt.Errorf("%w: dead task %s", outbox.ErrNotFound, e.id)
 		}
-		for _, holder := range [...]*entry{s.overlay.unique[e.unique], s.overlay.latest[e.latest]} {
-			if holder != nil {
-				return nil, fmt.Errorf("%w: a key of %s is held by %s", outbox.ErrDuplicate, e.id, holder.id)
-			}
+		now := s.clock.now()
+		if err := s.uniqueTaken(e, now); err != nil {
+			return nil, fmt.Errorf("task %s: %w", e.id, err)
 		}
-		return &op{kind: opRequeue, id: e.id, clock: s.clock.now()}, nil
+		if holder := s.overlay.latest[e.latest]; holder != nil {
+			return nil, fmt.Errorf("%w: a key of %s is held by %s", outbox.ErrDuplicate, e.id, holder.id)
+		}
+		return &op{kind: opRequeue, id: e.id, clock: now}, nil
 	})
 }
 
@@ -68,14 +70,19 @@ func (s *Store) change(ctx context.Context, what string, ids []outbox.ID, decide
 // and says how many those were.
 func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*entry) (*op, error)) (seen, changed int, refused []error, err error) {
 	var found []*loaded
+	var asked []*entry
 	var pos wal.Position
 	err = s.read(func(tx *bbolt.Tx) error {
 		var err error
-		seen, found, err = loadForChange(tx, ids, s.headersOf(ids))
+		seen, found, asked, err = s.loadForChange(tx, ids, s.headersOf(ids))
 		return err
 	}, func() error {
 		for _, l := range found {
 			s.admitLoaded(l)
+		}
+		taken := map[string]int64{}
+		for _, e := range asked {
+			taken[e.unique] = e.taken
 		}
 		for _, id := range ids[:seen] {
 			e := s.overlay.entries[id]
@@ -83,6 +90,7 @@ func (s *Store) changeSome(ctx context.Context, ids []outbox.ID, decide func(*en
 				refused = append(refused, fmt.Errorf("%w: task %s", outbox.ErrNotFound, id))
 				continue
 			}
+			e.taken = taken[e.unique]
 			o, err := decide(e)
 			if err != nil {
 				refused = append(refused, err)
@@ -120,11 +128,12 @@ func (s *Store) headersOf(ids []outbox.ID) (entries []*entry) {
 func keysOf(h header) *entry { return &entry{header: header{unique: h.unique, latest: h.latest}} }
 
 // loadForChange reads tasks, and whoever holds their keys and those of the entries. It
-// says how many of the IDs it has seen to: as many as changeBytes allow (P7).
-func loadForChange(tx *bbolt.Tx, ids []outbox.ID, entries []*entry) (seen int, found []*loaded, err error) {
+// says how many of the IDs it has seen to: as many as changeBytes allow (P7). asked are
+// the entries, with what loadHolders says of their Unique keys.
+func (s *Store) loadForChange(tx *bbolt.Tx, ids []outbox.ID, entries []*entry) (seen int, found []*loaded, asked []*entry, err error) {
 	b, err := openBuckets(tx)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	bytes := 0
 	for ; seen < len(ids) && bytes < changeBytes; seen++ {
@@ -134,5 +143,5 @@ func loadForChange(tx *bbolt.Tx, ids []outbox.ID, entries []*entry) (seen int, f
 			entries = append(entries, keysOf(l.header))
 		}
 	}
-	return seen, append(found, loadHolders(b, entries)...), nil
+	return seen, append(found, s.loadHolders(b, entries)...), entries, nil
 }

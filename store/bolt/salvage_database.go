@@ -27,7 +27,7 @@ func (s *salvage) build(tmp string) (err error) {
 	if err := db.Update(func(tx *bbolt.Tx) error { return createBuckets(tx, uuid) }); err != nil {
 		return err
 	}
-	for _, step := range [...]func() error{r.position, r.values, r.orphans, r.schedules, r.application, r.indexes, r.account} {
+	for _, step := range [...]func() error{r.position, r.values, r.orphans, r.schedules, r.spent, r.application, r.indexes, r.account} {
 		err := step()
 		if err == nil {
 			err = r.commit()
@@ -204,22 +204,11 @@ func (r *rebuild) indexes() error {
 	if err := r.room(0); err != nil {
 		return err
 	}
-	for from := []byte(nil); ; {
-		x := newIndexer(r.b)
-		c, n := r.b.tasks.Cursor(), 0
-		k, v := c.Seek(from)
-		for ; k != nil && n < chunkEntries; k, v = c.Next() {
-			if err := x.missing(k, v); err != nil {
-				return err
-			}
-			n++
-		}
-		if from = bytes.Clone(k); from == nil {
-			break
-		}
-		if err := errors.Join(r.commit(), r.room(0)); err != nil {
-			return err
-		}
+	err := errors.Join(
+		r.places(func(b buckets) *bbolt.Bucket { return b.tasks }, (*indexer).missing),
+		r.places(func(b buckets) *bbolt.Bucket { return b.dead }, (*indexer).missingPark))
+	if err != nil {
+		return err
 	}
 	for from := []byte(nil); ; {
 		x := newIndexer(r.b)
@@ -228,6 +217,27 @@ func (r *rebuild) indexes() error {
 			err = errors.Join(r.commit(), r.room(0))
 		}
 		if from = next; err != nil || from == nil {
+			return err
+		}
+	}
+}
+
+// places makes those of what a bucket holds.
+func (r *rebuild) places(of func(buckets) *bbolt.Bucket, missing func(x *indexer, k, v []byte) error) error {
+	for from := []byte(nil); ; {
+		x := newIndexer(r.b)
+		c, n := of(r.b).Cursor(), 0
+		k, v := c.Seek(from)
+		for ; k != nil && n < chunkEntries; k, v = c.Next() {
+			if err := missing(&x, k, v); err != nil {
+				return err
+			}
+			n++
+		}
+		if from = bytes.Clone(k); from == nil {
+			return nil
+		}
+		if err := errors.Join(r.commit(), r.room(0)); err != nil {
 			return err
 		}
 	}

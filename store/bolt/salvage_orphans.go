@@ -74,6 +74,14 @@ func (r *rebuild) orphan(k, v []byte, flags uint32) (known bool, err error) {
 	if len(v) == len(outbox.ID{}) && len(k) > 0 && (k[0] == 'u' || k[0] == 'l') {
 		return true, nil
 	}
+	if _, _, ok := spentOf(k); ok && len(v) == 0 {
+		return true, nil
+	}
+	if len(k) > 0 && k[0] == 'k' {
+		if _, err := readSpent(k, v); err == nil {
+			return true, r.keepSpent(k, v)
+		}
+	}
 	if len(k) != len(outbox.ID{}) {
 		return false, nil
 	}

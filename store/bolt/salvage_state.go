@@ -156,7 +156,7 @@ func (a *replayed) read(checkpoint wal.Position) error {
 			}
 		case opRequeue:
 			now.home = homeTasks
-		case opBury, opDamage:
+		case opBury, opPark, opDamage:
 			now.home = homeDead
 		default:
 			now = tailTask{}

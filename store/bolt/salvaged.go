@@ -37,6 +37,10 @@ type Salvaged struct {
 	// something that is lost and cannot be told.
 	Schedules, Pages int
 
+	// Spent counts Unique keys that were taken after a delivery (UniqueFor), and are free
+	// now, for their values were not intact.
+	Spent int
+
 	// WrittenOff is by how much Stats.Accepted was corrected: from now on it is what is
 	// left, with what was delivered and dropped, so P5 holds. Positive: so many are no
 	// longer counted as accepted.
@@ -75,6 +79,9 @@ func (s *Salvaged) String() string {
 		fmt.Fprintf(&b, "lost from the log: records %d to %d\n", r.From, r.To)
 	}
 	fmt.Fprintf(&b, "%d schedules lost, %d pages that cannot be told, %d events written off\n", s.Schedules, s.Pages, s.WrittenOff)
+	if s.Spent > 0 {
+		fmt.Fprintf(&b, "%d unique keys are free that were taken since a delivery\n", s.Spent)
+	}
 	return b.String()
 }
 

@@ -87,6 +87,9 @@ func (s *Store) settle(outcomes []outbox.Outcome) (lost int, err error) {
 func (e *entry) outcome(out *outbox.Outcome, now int64) *op {
 	switch out.Verdict {
 	case outbox.Done:
+		if e.spends > 0 {
+			return &op{kind: opSpend, id: e.id, clock: now}
+		}
 		return &op{kind: opDone, id: e.id}
 	case outbox.Bury:
 		o := &op{kind: opBury, id: e.id, clock: now, due: e.sched.due, attempts: e.sched.attempts, failure: out.Failure, reason: out.Reason}
@@ -131,7 +134,7 @@ func (s *Store) recordMost(list []decided) error {
 }
 
 // ends reports whether nothing is left of the task, which is what makes room.
-func (o *op) ends() bool { return o.kind == opDone || o.kind == opDrop }
+func (o *op) ends() bool { return o.kind == opDone || o.kind == opSpend || o.kind == opDrop }
 
 // What the log's reserve is for when the disk is full: the record of lighten at the
 // last, before it what ends tasks, before that what does not.
@@ -203,12 +206,17 @@ func (s *Store) bookLocked(list []decided, pos wal.Position) {
 		case opRequeue:
 			s.overlay.reserve(e)
 		default:
-			if o.kind != opBury && o.kind != opDamage {
+			if o.kind != opBury && o.kind != opPark && o.kind != opDamage {
 				e.phase = ending
+			}
+			if o.kind == opBury && e.parksFor(o.reason) {
+				s.overlay.park(e)
 			}
 			s.overlay.keepLane(e)
 			s.overlay.depart(e)
-			s.overlay.release(e)
+			if o.kind != opSpend {
+				s.overlay.release(e)
+			}
 		}
 		s.coming.add(o.effect(), 1)
 		s.chargeOp(e, o)

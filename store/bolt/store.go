@@ -69,6 +69,7 @@ type Store struct {
 	groups     map[outbox.ID]*txGroup // of transactions whose end is not known
 	lastToken  uint64
 	turns      uint64        // tasks claimed since the store was opened: see outbox.Turn
+	tasksRead  int64         // tasks that refills have read
 	noted      int64         // the latest time, store clock, that is on the disk; see noteTime
 	room       chan struct{} // closed and replaced whenever a checkpoint has made room
 	live       bool          // recovery is over

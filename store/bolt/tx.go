@@ -192,7 +192,8 @@ func (s *Store) checkKeysInTx(b buckets, entries []*entry) error {
 		if e.unique == "" {
 			continue
 		}
-		taken := own[e.unique] || s.overlay.unique[e.unique] != nil
+		now := s.clock.now()
+		taken := own[e.unique] || s.overlay.holderOf(e.unique, now) != nil || s.spentUntil(b, e.unique) > now
 		if v := b.sole.Get(uniquePlace(e.unique)); len(v) == len(outbox.ID{}) {
 			if s.overlay.entries[outbox.ID(v)] == nil { // else memory knows whether it still holds
 				l := load(b, outbox.ID(v))

@@ -98,9 +98,9 @@ func (s *Store) charge(e *entry, to home) {
 // chargeOp is charge for the operation of a record that was queued. mu is held.
 func (s *Store) chargeOp(e *entry, o *op) {
 	switch o.kind {
-	case opDone, opDrop:
+	case opDone, opSpend, opDrop:
 		s.charge(e, homeNone)
-	case opBury, opDamage:
+	case opBury, opPark, opDamage:
 		s.charge(e, homeDead)
 	case opRequeue:
 		s.charge(e, homeTasks)

@@ -160,20 +160,21 @@ func (v *verifier) content() {
 	win := window{v: v, first: true}
 	v.tail.saw(v.state.lastID)
 	for ; tasks.ok; tasks.advance(v, bucketTasks) {
-		v.upTo(dead, tasks.id, false)
+		v.upTo(&win, dead, tasks.id, false)
 		v.orphans(retries, tasks.id, false)
 		if dead.ok && dead.id == tasks.id {
 			v.bad(tasks.pair, bucketTasks, tasks.id, "it waits and is dead")
 		}
 		win.add(v.waiting(tasks, retries))
-		if len(win.tasks) == windowTasks {
+		if win.full() {
 			win.close(tasks.id)
 		}
 	}
-	v.upTo(dead, outbox.ID{}, true)
+	v.upTo(&win, dead, outbox.ID{}, true)
 	v.orphans(retries, outbox.ID{}, true)
 	win.close(maxID)
 	v.quarantined()
+	v.spent()
 	v.sums()
 }
 
@@ -214,7 +215,7 @@ func (v *verifier) waiting(t, retries *stream) indexed {
 }
 
 // upTo checks the dead letters before id, or all that are left.
-func (v *verifier) upTo(dead *stream, id outbox.ID, all bool) {
+func (v *verifier) upTo(win *window, dead *stream, id outbox.ID, all bool) {
 	for ; dead.ok && (all || dead.id.Compare(id) < 0); dead.advance(v, bucketDead) {
 		v.counted[homeDead].add(amount{1, costOfDamaged(homeDead, dead.v)}, 1) // which is that of an intact one, too
 		v.count(dead, bucketDead, homeDead)
@@ -225,6 +226,9 @@ func (v *verifier) upTo(dead *stream, id outbox.ID, all bool) {
 		}
 		if err != nil {
 			v.wrong(dead.pair, bucketDead, dead.id, err)
+		}
+		if _, any := v.buckets[string(bucketParked)]; any || l.header.parksFor(l.reason) {
+			win.addDead(dead, l)
 		}
 	}
 }

@@ -37,6 +37,7 @@ func hashKey(key string) uint64 {
 type window struct {
 	v           *verifier
 	tasks       []indexed
+	dead        []indexed // of which key is 0 if they park none
 	after, last outbox.ID
 	first       bool
 }
@@ -80,7 +81,8 @@ func (w *window) close(last outbox.ID) {
 			w.v.bad(at, bucketTasks, in.id, "it is not in the line of its key")
 		}
 	}
-	w.tasks, w.after, w.first = w.tasks[:0], last, false
+	w.closeDead()
+	w.tasks, w.dead, w.after, w.first = w.tasks[:0], w.dead[:0], last, false
 }
 
 // due checks an entry of the due bucket. A former head of a key may be listed.

@@ -104,7 +104,7 @@ func (t *tail) read(v *verifier, pos wal.Position, o *op) error {
 		}
 	case opRetry, opRequeue:
 		now.home = homeTasks
-	case opBury, opDamage:
+	case opBury, opPark, opDamage:
 		now.home = homeDead
 	default:
 		now = tailTask{}

@@ -64,6 +64,13 @@ func mixed(t testing.TB, s *bolt.Store) {
 		require.NoError(t, s.Settle(ctx, outcomes))
 	}
 	none := func(int, *outbox.Task) {}
+	add("parks", 6, func(i int, task *outbox.Task) {
+		task.Key, task.KeyPolicy = fmt.Sprintf("parked %d", i), outbox.ParkWholeKey
+	})
+	settle(6, outbox.Bury)
+	add("parked", 6, func(i int, task *outbox.Task) { task.Key = fmt.Sprintf("parked %d", i) })
+	add("spends", 40, func(i int, task *outbox.Task) { task.Unique, task.UniqueFor = fmt.Sprintf("spent %d", i), year })
+	settle(40, outbox.Done)
 	add("dead", 12, none)
 	settle(12, outbox.Bury)
 	add("tried", 40, none)

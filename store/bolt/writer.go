@@ -25,6 +25,7 @@ type item struct {
 	dirtyAt   wal.Position
 	damaged   home
 	unsure    bool
+	spent     int64
 	holder    bool // of its Unique or LatestOnly key, as memory knows
 }
 
@@ -32,7 +33,7 @@ func (e *entry) snapshot() item {
 	return item{
 		e: e, changes: e.changes, header: e.header, raw: e.raw, sched: e.sched, state: e.state, gone: e.gone,
 		reason: e.reason, home: e.home, homeWhen: e.homeWhen, rewritten: e.rewritten, dirty: e.dirtyAt != 0, dirtyAt: e.dirtyAt,
-		damaged: e.damaged, unsure: e.unsure,
+		damaged: e.damaged, unsure: e.unsure, spent: e.spent,
 	}
 }
 
@@ -56,6 +57,10 @@ type writer struct {
 	listed []place            // what was put into the due bucket
 	delta  usage              // what was put and deleted
 	unsure map[outbox.ID]bool // damaged tasks that may still be in the indexes
+	now    int64              // on the store's clock; 0 where nothing depends on it
+	spends int                // Unique keys that were put into the spent bucket
+
+	unsureDead map[outbox.ID]bool // damaged dead letters that may still be in the parked bucket
 
 	recount    bool  // the sums have to be counted anew,
 	correction usage // and so much was wrong
@@ -66,7 +71,7 @@ type writer struct {
 func newWriter(b buckets) *writer {
 	b.tasks.FillPercent = 0.9
 	b.due.FillPercent = 0.9
-	return &writer{b: b, keys: map[string]bool{}, unsure: map[outbox.ID]bool{}}
+	return &writer{b: b, keys: map[string]bool{}, unsure: map[outbox.ID]bool{}, unsureDead: map[outbox.ID]bool{}}
 }
 
 // put makes the database agree with the item, wherever it had the task before.
@@ -87,6 +92,14 @@ func (w *writer) put(it item) error {
 	}
 	if it.home == homeDamaged && it.target() != homeDamaged {
 		if err := w.b.damaged.Delete(id); err != nil {
+			return err
+		}
+	}
+	if err := w.keepParked(&it); err != nil {
+		return err
+	}
+	if it.gone && it.spent > w.now {
+		if err := w.spend(it.header.unique, it.spent, it.header.id); err != nil {
 			return err
 		}
 	}

@@ -46,8 +46,13 @@ func (w *twins) create() {
 		switch n := w.random.IntN(20); {
 		case n < 2:
 			t.Unique = []string{"u", "uu"}[n]
+		case n == 2:
+			t.Unique, t.UniqueFor = fmt.Sprint("s", w.offered/8), ages
 		case n < 8:
 			t.LatestOnly = []string{"l", "ll", "\x00"}[n%3]
+		}
+		if w.random.IntN(6) == 0 {
+			t.KeyPolicy = outbox.ParkWholeKey
 		}
 		if t.Delay != soon && w.random.IntN(8) == 0 {
 			t.Lease = ages // whether what is due soon is due already depends on how long accepting takes
@@ -89,7 +94,8 @@ func (w *twins) create() {
 func brief(tasks []outbox.Task) string {
 	var all []string
 	for _, t := range tasks {
-		all = append(all, fmt.Sprintf("%s(%s %s key %q unique %q latest %q delay %v lease %v)", called(t), t.Priority, t.Name, t.Key, t.Unique, t.LatestOnly, t.Delay, t.Lease))
+		all = append(all, fmt.Sprintf("%s(%s %s key %q policy %v unique %q for %v latest %q delay %v lease %v)",
+			called(t), t.Priority, t.Name, t.Key, t.KeyPolicy, t.Unique, t.UniqueFor, t.LatestOnly, t.Delay, t.Lease))
 	}
 	return strings.Join(all, " ")
 }

@@ -12,7 +12,7 @@ var parkRules = []rule{
 	{92, "Requeue of a parked key", "P4: requeueing the first dead letter of a parked key lets it go on; requeueing all of them delivers them in the order of their IDs.", unparkedByRequeue},
 	{93, "Delete of a parked key", "Deleting the dead letter that parks a key lets it go on with what still waits.", unparkedByDelete},
 	{94, "who parks a key", "Only a dead ParkWholeKey task parks its key, and only for what is younger; what died because its key was parked parks nothing.", whoParks},
-	{95, "what is parked", "A task of a parked key waits until it would be claimed: a delay, a request with another Match or one with a Max that is used up leave it waiting, and it expires before it dies. Create claims nothing of a parked key.", whatIsParked},
+	{95, "what is parked", "A task of a parked key waits until it would be claimed: a delay leaves it waiting, and so does a request whose Max is used up before its turn; it expires before it dies. Create claims nothing of a parked key.", whatIsParked},
 }
 
 func policy(p outbox.KeyPolicy) func(*outbox.Task) { return func(t *outbox.Task) { t.KeyPolicy = p } }
@@ -158,16 +158,15 @@ func whoParks(c *trial) {
 
 func whatIsParked(c *trial) {
 	c.dead(whole("1", "k"))
+	c.create(task("n1"))
 	short := 10 * time.Millisecond
 	got := c.create(task("leased", key("k"), lease(aWhile)), task("mortal", key("k"), ttl(short)), task("soon", key("k"), delay(2*short)), task("last", key("k")))
 	equal(c, "state of a task with a Lease", got[0].State, outbox.Waiting)
-	c.create(task("n1"), task("n2"))
-	c.named("claim with another Match", c.claimed(outbox.ClaimRequest{
-		Max: 1, Lease: aWhile, Match: func(name string) bool { return name == "n1" || name == "n2" },
-	}).Tasks, "n1")
-	c.parked("nothing, for nothing of the key was asked for", "")
+	c.create(task("n2"))
+	c.one("claim of what comes before", "n1")
+	c.parked("nothing, for it was not its turn", "")
 	c.pass(short)
-	c.named("claim", c.claimed(outbox.ClaimRequest{Max: many, Lease: aWhile}).Tasks, "n2")
+	c.named("claim", c.claim(many), "n2")
 	c.await("the delay of the head passes", func() bool {
 		c.none("claim of a parked key")
 		return c.stats().Pending == 0
