@@ -20,6 +20,7 @@ type config struct {
 	backoff        Backoff
 	log            *slog.Logger
 	defaults       []EventOption
+	newest         bool
 	ramp           ramp
 	limiter        Limiter
 	observers      []*observer
@@ -98,6 +99,14 @@ func WithLoopInterval(d time.Duration) Option {
 // time, and higher for one that answers slowly.
 func WithConcurrency(n int) Option {
 	return func(c *config) { c.concurrency = n }
+}
+
+// NewestFirst publishes what became due last before what has waited longer, within each
+// class of [Priority]: for those who want fresh data after a long outage, and the old as
+// there is time. Events with a Key keep their order among each other (P4). Without an
+// outage or a backlog it makes little difference.
+func NewestFirst() Option {
+	return func(c *config) { c.newest = true }
 }
 
 // WithBackoff says how long a refused event waits before the next attempt;
