@@ -26,6 +26,7 @@ type config struct {
 	output     string
 	seed       uint64
 	cpuProfile string
+	plots      string
 }
 
 // Defaults of -quick and -full. A quick run takes less than a minute on a slow disk,
@@ -68,6 +69,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.BoolVar(&c.full, "full", false, "longer measurements, some minutes in all")
 	f.StringVar(&c.output, "o", "table", "output: table, json, or bench, which benchstat reads")
 	f.Uint64Var(&c.seed, "seed", 1, "of the payloads' noise")
+	f.StringVar(&c.plots, "plot", "", "folder for plots, as SVG and PNG: throughput by producers, latency, bytes per event, heap over backlog")
 	f.StringVar(&c.cpuProfile, "cpuprofile", "", "file for a CPU profile; its labels are workload, store, producers and phase")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -18,8 +18,10 @@ import (
 	"runtime/pprof"
 	"syscall"
 
+	"github.com/goutbox/goutbox/cmd/bench/internal/draw"
 	"github.com/goutbox/goutbox/cmd/bench/internal/load"
 	"github.com/goutbox/goutbox/cmd/bench/internal/machine"
+	"github.com/goutbox/goutbox/cmd/bench/internal/report"
 )
 
 // Exit statuses.
@@ -44,6 +46,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		fmt.Fprintf(stderr, "bench: %v (-help lists the flags)\n", err)
 		return exitUsage
+	}
+	if c.plots != "" {
+		if err := draw.Folder(c.plots); err != nil {
+			fmt.Fprintf(stderr, "bench: -plot: %v\n", err)
+			return exitUsage
+		}
 	}
 	dir, m, err := makeFolder(c)
 	if err != nil {
@@ -80,6 +88,7 @@ func (r *runner) all(ctx context.Context, m machine.Machine, out output, stderr 
 	defer r.progress.close()
 	out.begin(r, m)
 	began := r.meter.Read()
+	var all []*report.Row
 	for _, w := range r.workloads {
 		out.workload(r, w)
 		rows, err := r.measure(ctx, w)
@@ -88,9 +97,26 @@ func (r *runner) all(ctx context.Context, m machine.Machine, out output, stderr 
 			return err
 		}
 		out.rows(r, w, rows)
+		all = append(all, rows...)
 	}
 	r.progress.clear()
+	if err := r.plot(m, all, stderr); err != nil {
+		return err
+	}
 	return out.end(others(r.meter.Since(began)))
+}
+
+// plot draws the rows, if plots are wanted.
+func (r *runner) plot(m machine.Machine, rows []*report.Row, stderr io.Writer) error {
+	if r.plots == "" {
+		return nil
+	}
+	caption := fmt.Sprintf("%d CPUs, %s, %s %s, %s; medians of rounds (%d) of %s; bars: min and max", m.CPUs, m.FileSystem, m.System, m.Arch, m.Go, r.rounds, r.Duration)
+	files, err := draw.All(r.plots, caption, r.Size, rows)
+	for _, f := range files {
+		fmt.Fprintf(stderr, "plot: %s\n", f)
+	}
+	return err
 }
 
 // profile begins a CPU profile, if one is wanted.

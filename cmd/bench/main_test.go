@@ -90,6 +90,24 @@ func TestRun_Outputs(t *testing.T) {
 	}
 }
 
+func TestRun_Plots(t *testing.T) {
+	dir := t.TempDir() + "/new/plots"
+	status, _, stderr := bench(t, t.Context(), "-workloads", "enqueue,latency,backlog", "-producers", "1,4", "-duration", "20ms", "-rounds", "1", "-n", "500", "-plot", dir)
+	if status != 0 {
+		t.Fatalf("exit status %d\n%s", status, stderr)
+	}
+	for _, name := range []string{"throughput", "latency", "heap"} {
+		for _, ext := range []string{".svg", ".png"} {
+			if info, err := os.Stat(dir + "/" + name + ext); err != nil || info.Size() < 2000 {
+				t.Errorf("%v", err)
+			}
+			if !strings.Contains(stderr, name+ext) {
+				t.Errorf("nobody says that there is %s%s", name, ext)
+			}
+		}
+	}
+}
+
 // forgetful loses, doubles or damages the seventh event.
 type forgetful struct {
 	subject.Queue
@@ -172,6 +190,7 @@ func TestRun_UsageErrors(t *testing.T) {
 		{"-n 0", "-n: 0"},
 		{"-o xml", `-o: "xml"`},
 		{"-quick -full", "-quick and -full"},
+		{"-plot " + file, "-plot: "},
 		{"-dir " + file, "is a file"},
 		{"-dir " + file + "/below", "-dir: "},
 		{"-dir /does/not/exist", "no such file"},

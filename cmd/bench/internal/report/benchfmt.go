@@ -19,7 +19,7 @@ func Bench(w io.Writer, rows []*Row) {
 		for _, s := range r.Samples {
 			fmt.Fprintf(w, "%s/store=%s/producers=%d %.0f", name, r.Subject, r.Producers, max(s[Total], 1))
 			for _, f := range r.figures() {
-				if v, ok := s[f]; ok && f != Total {
+				if v, ok := s[f]; ok && f != Total && !f.Curve {
 					fmt.Fprintf(w, " %s %s", strconv.FormatFloat(v, 'g', 6, 64), f.Name)
 				}
 			}

@@ -22,27 +22,28 @@ const (
 // Figure is one thing that is measured. Its name is the key in JSON and in Go
 // benchmark lines.
 type Figure struct {
-	Name string
-	Unit Unit
+	Name  string
+	Unit  Unit
+	Curve bool // a point of a curve, for plots and JSON
 }
 
 // The figures of more than one workload.
 var (
-	Events      = Figure{"events_per_second", Rate}
-	Ceiling     = Figure{"ceiling_events_per_second", Rate}
-	RawSyncs    = Figure{"raw_syncs_per_second", Rate}
-	OfCeiling   = Figure{"ratio_to_ceiling", Ratio}
-	Syncs       = Figure{"syncs_per_second", Rate}
-	PerSync     = Figure{"records_per_sync", Count}
-	DiskBytes   = Figure{"disk_bytes_per_event", Bytes}
-	RestBytes   = Figure{"disk_bytes_per_event_with_close", Bytes}
-	P50         = Figure{"call_p50", Seconds}
-	P99         = Figure{"call_p99", Seconds}
-	Allocs      = Figure{"allocs_per_event", Count}
-	HeapBytes   = Figure{"heap_bytes_per_event", Bytes}
-	CPU         = Figure{"cpu_per_event", Seconds}
-	Checkpoints = Figure{"checkpoints", Count}
-	Total       = Figure{"events", Count}
+	Events      = Figure{Name: "events_per_second", Unit: Rate}
+	Ceiling     = Figure{Name: "ceiling_events_per_second", Unit: Rate}
+	RawSyncs    = Figure{Name: "raw_syncs_per_second", Unit: Rate}
+	OfCeiling   = Figure{Name: "ratio_to_ceiling", Unit: Ratio}
+	Syncs       = Figure{Name: "syncs_per_second", Unit: Rate}
+	PerSync     = Figure{Name: "records_per_sync", Unit: Count}
+	DiskBytes   = Figure{Name: "disk_bytes_per_event", Unit: Bytes}
+	RestBytes   = Figure{Name: "disk_bytes_per_event_with_close", Unit: Bytes}
+	P50         = Figure{Name: "call_p50", Unit: Seconds}
+	P99         = Figure{Name: "call_p99", Unit: Seconds}
+	Allocs      = Figure{Name: "allocs_per_event", Unit: Count}
+	HeapBytes   = Figure{Name: "heap_bytes_per_event", Unit: Bytes}
+	CPU         = Figure{Name: "cpu_per_event", Unit: Seconds}
+	Checkpoints = Figure{Name: "checkpoints", Unit: Count}
+	Total       = Figure{Name: "events", Unit: Count}
 )
 
 // Sample holds the figures of one measurement. What could not be measured is not

@@ -98,18 +98,48 @@ func (b *backlogTrial) over(f report.Figure, heap uint64) {
 func (b *backlogTrial) fill(producers *load.Producers, n int) error {
 	b.Say("storing the backlog")
 	var run load.Run
+	var took time.Duration
 	var err error
 	stop := machine.WatchHeap()
-	b.phase("fill", func(ctx context.Context) { run, err = producers.Exactly(ctx, uint64(n), b.q.EnqueueBatch) })
-	heap := stop()
-	if err != nil {
-		return err
+	for i := range heaps {
+		share := uint64(n*(i+1)/heaps) - producers.Total()
+		b.phase("fill", func(ctx context.Context) { run, err = producers.Exactly(ctx, share, b.q.EnqueueBatch) })
+		if err != nil {
+			stop()
+			return err
+		}
+		took += run.Took
+		b.over(heapAt(i), machine.Collected())
 	}
-	b.s.Set(figFill, float64(run.Events)/run.Took.Seconds())
+	heap := stop()
+	b.s.Set(report.Total, float64(n))
+	b.s.Set(figFill, float64(n)/took.Seconds())
 	b.over(figHeapFill, heap.Live)
 	b.over(figHeapFillAll, heap.Peak)
 	b.over(figHeapWait, machine.Collected())
 	return nil
+}
+
+// heaps is how often the heap is looked at while the backlog grows; filling stands
+// still meanwhile.
+const heaps = 10
+
+// heapAt is what is live after so many tenths and one of the backlog.
+func heapAt(i int) report.Figure {
+	return report.Figure{Name: fmt.Sprintf("heap_over_empty_at_%d%%", 100*(i+1)/heaps), Unit: report.Memory, Curve: true}
+}
+
+// Heaps returns how the heap has grown with the backlog: events and bytes, medians of
+// the rounds.
+func Heaps(r *report.Row) (events, bytes []float64) {
+	total, _ := r.Series(report.Total)
+	for i := range heaps {
+		if s, ok := r.Series(heapAt(i)); ok {
+			events = append(events, total.Median*float64(i+1)/heaps)
+			bytes = append(bytes, s.Median)
+		}
+	}
+	return events, bytes
 }
 
 // crash opens a copy of the folder of the store that is still open: all is there that

@@ -44,7 +44,8 @@ var figOverRaw = report.Figure{Name: "durable_p99_over_raw_p99", Unit: report.Ra
 
 // quantile is a figure: the duration that a share q does not exceed.
 func quantile(name string, q float64) report.Figure {
-	return report.Figure{Name: name + "_p" + strconv.FormatFloat(100*q, 'g', 6, 64), Unit: report.Seconds}
+	column := q == 0.5 || q == 0.99 || q == 0.999 || q == 1
+	return report.Figure{Name: name + "_p" + strconv.FormatFloat(100*q, 'g', 6, 64), Unit: report.Seconds, Curve: !column}
 }
 
 // curve are the shares that plots show.
