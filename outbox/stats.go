@@ -31,6 +31,10 @@ type Stats struct {
 	SyncLevel     string // when the store syncs what it accepts: "always", "every 1s", "never"
 	DatabaseBytes uint64 // size of the database's file now
 	LogBytes      uint64 // size of the log's files now
+
+	LastCheckpoint time.Time // wall clock when the last of Checkpoints was committed; zero = none was
+	NoRoom         error     // why nothing is accepted for now, [ErrDiskFull] or [ErrFull]; nil = it is (P9)
+	Recovery       Recovery
 }
 
 // ByPriority is a count of each class.
@@ -69,4 +73,16 @@ func (d *Dropped) Add(r Reason, n uint64) {
 	case ReasonDeleted:
 		d.Deleted += n
 	}
+}
+
+// Recovery is what opening a store on disk has found and done.
+type Recovery struct {
+	Records int           // operations in the log that the database did not know
+	Took    time.Duration // to read them and to move what waits to the database; 0 without any
+
+	// What was being written when the last run ended, and had never become durable, is
+	// cut off the end of the log. TornBytes is 0 when there was nothing.
+	TornBytes  int64
+	TornFile   string
+	TornOffset int64
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/goutbox/goutbox/wal"
 	"github.com/goutbox/goutbox/wal/waltest"
@@ -96,6 +97,30 @@ func TestCommit_GroupsWhoCome(t *testing.T) {
 		}
 		require.EqualValues(t, 50, l.Stats().LastRecords, "one sync for all")
 	})
+}
+
+// OnSync tells of the syncs that Stats counts, with no lock held.
+func TestCommit_OnSync(t *testing.T) {
+	for _, lazy := range []bool{false, true} {
+		var l *wal.Log
+		var syncs, records uint64
+		opts := wal.Options{FS: waltest.New(), Lazy: lazy}
+		opts.OnSync = func(n uint64, took time.Duration) {
+			require.Positive(t, took)
+			require.EqualValues(t, n, l.Stats().LastRecords)
+			syncs, records = syncs+1, records+n
+		}
+		l = openWith(t, opts)
+		appendAll(t, l, texts(1, 5)...)
+		require.NoError(t, l.Sync(ctx))
+		appendAll(t, l, text(6))
+		require.NoError(t, l.Sync(ctx))
+		require.Equal(t, l.Stats().Syncs, syncs)
+		require.EqualValues(t, 6, records)
+		if lazy {
+			require.EqualValues(t, 2, syncs)
+		}
+	}
 }
 
 func TestCommit_CancelledWhileWaiting(t *testing.T) {

@@ -1,6 +1,9 @@
 package wal
 
-import "log/slog"
+import (
+	"log/slog"
+	"time"
+)
 
 const (
 	defaultSegmentBytes  = 4 << 20
@@ -49,6 +52,11 @@ type Options struct {
 	// Calls are ordered with those of OnDurable. Until it returns Queue and Write are refused, so what it is
 	// told is still complete while it works. It must not call Append, Wait, Flush, Sync or Close. May be nil.
 	OnFailed func(from Position, err error)
+
+	// OnSync is called after every sync of groups that Stats counts, with how many records it has made durable and how
+	// long it took. No lock of the log is held, but whoever waits for these records waits for it too: it must return at
+	// once, and must not call the log. May be nil.
+	OnSync func(records uint64, took time.Duration)
 
 	// FS is where the files are. nil is the operating system.
 	FS FS

@@ -119,13 +119,24 @@ func (l *Log) writeGroups(buf []byte, groups []draft) error {
 		}
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	a.off += int64(len(buf))
 	l.stats.wrote(len(groups), records, int64(len(buf)))
+	l.mu.Unlock()
 	if !l.opts.Lazy {
-		l.stats.synced(took)
+		l.countSync(took)
 	}
 	return nil
+}
+
+// countSync counts a sync, and tells of it.
+func (l *Log) countSync(took time.Duration) {
+	l.mu.Lock()
+	l.stats.synced(took)
+	records := l.stats.LastRecords
+	l.mu.Unlock()
+	if l.opts.OnSync != nil {
+		l.opts.OnSync(records, took)
+	}
 }
 
 // syncActive makes durable what a lazy log has written.
@@ -137,9 +148,7 @@ func (l *Log) syncActive() error {
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stats.synced(took)
+	l.countSync(took)
 	return nil
 }
 

@@ -46,6 +46,7 @@ func (s *Store) apply(c *change) {
 	e := c.e
 	effect := c.effect()
 	s.since.add(effect, 1)
+	s.noteDropped(&effect)
 	if s.live && c.kind != opCreate {
 		s.coming.add(effect, -1)
 	} else if s.live {

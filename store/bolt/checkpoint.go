@@ -124,6 +124,7 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool, kind growth)
 			return err
 		}
 		s.checkpoints.Add(1)
+		s.checkpointed.Store(s.opts.wallClock().UnixNano())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

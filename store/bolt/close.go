@@ -39,6 +39,8 @@ func (s *Store) Close() error {
 			err = s.noteTime(context.Background())
 		}
 	}
+	s.tell(nil) // what has become durable since the background ended
+
 	if isFull(err) { // flush has synced the log before it looked at the database
 		s.opts.logger.Warn("outbox: closed on a full disk, what waits is in the log", "store", s.dir, "error", err)
 		err = nil

@@ -76,3 +76,28 @@ func TestStore_Ledger_LogFull(t *testing.T) {
 	require.Equal(t, want.Dropped, have.Dropped)
 	require.Equal(t, want.Pending+want.InFlight, have.Pending)
 }
+
+// Stats says why nothing is accepted, and that it is again (P9).
+func TestStats_NoRoom(t *testing.T) {
+	t.Parallel()
+	disk := waltest.New()
+	dir := t.TempDir()
+	mkdirAll(t, disk, dir)
+	s := open(t, dir, bolt.WithLogFS(disk), bolt.WithSegmentBytes(64<<10))
+	require.NoError(t, stats(t, s).NoRoom)
+	require.Zero(t, stats(t, s).LastCheckpoint)
+	disk.Inject(func(op waltest.Op) *waltest.Fault {
+		if op.Kind != waltest.Create {
+			return nil
+		}
+		return &waltest.Fault{Err: syscall.ENOSPC}
+	})
+	require.Eventually(t, func() bool {
+		err := s.Create(t.Context(), tasks(0, 50))
+		return err != nil && stats(t, s).NoRoom != nil
+	}, patience, time.Millisecond)
+	require.ErrorIs(t, stats(t, s).NoRoom, outbox.ErrDiskFull)
+	disk.Inject(nil)
+	acceptAgain(t, s)
+	require.Eventually(t, func() bool { return stats(t, s).NoRoom == nil }, patience, time.Millisecond)
+}

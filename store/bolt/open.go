@@ -133,6 +133,7 @@ func prepare(dir string, opts []Option) (*Store, error) {
 		wakeSync: make(chan struct{}, 1), wakeFlush: make(chan struct{}, 1),
 		wakeQuota:   make(chan struct{}, 1),
 		wakeCompact: make(chan struct{}, 1),
+		wakeWatch:   make(chan struct{}, 1), synced: make(chan synced, maxUntoldSyncs),
 	}, nil
 }
 
@@ -171,7 +172,7 @@ func (s *Store) start() error {
 		}
 	}
 	s.log, err = wal.Open(logDir, wal.Options{
-		Store: uuid, SegmentBytes: s.opts.segmentBytes, Logger: s.opts.logger, OnDurable: s.onDurable, OnFailed: s.onFailed,
+		Store: uuid, SegmentBytes: s.opts.segmentBytes, Logger: s.opts.logger, OnDurable: s.onDurable, OnFailed: s.onFailed, OnSync: s.onSync,
 		FS: s.opts.logFS, Lazy: s.opts.sync != Always,
 	})
 	if err != nil {

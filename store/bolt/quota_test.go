@@ -38,6 +38,7 @@ func retry(t *testing.T, s outbox.Store, one outbox.Task) {
 func unsynced(st outbox.Stats) outbox.Stats {
 	st.Syncs, st.SyncedRecords, st.BytesWritten, st.Checkpoints = 0, 0, 0, 0
 	st.DatabaseBytes, st.LogBytes = 0, 0
+	st.LastCheckpoint, st.Recovery = time.Time{}, outbox.Recovery{}
 	return st
 }
 

@@ -1,18 +1,13 @@
 package bolt
 
-import "time"
+import (
+	"time"
 
-// Recovery is what [Open] or [Attach] found and did.
-type Recovery struct {
-	Records int           // operations in the log that the database did not know
-	Took    time.Duration // to read them and to move what waits to the database; 0 without any
+	"github.com/goutbox/goutbox/outbox"
+)
 
-	// What was being written when the last run ended, and had never become durable, is
-	// cut off the end of the log (R27). TornBytes is 0 when there was nothing.
-	TornBytes  int64
-	TornFile   string
-	TornOffset int64
-}
+// Recovery is what [Open] or [Attach] found and did (R27): also in [outbox.Stats].
+type Recovery = outbox.Recovery
 
 // Recovery returns what opening the store found: nothing after a clean close, unless
 // the disk was full then. What was cut off has also been logged.

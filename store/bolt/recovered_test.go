@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/goutbox/goutbox/store/bolt"
 	"github.com/stretchr/testify/require"
@@ -37,6 +38,8 @@ func TestRecovery(t *testing.T) {
 	found := again.Recovery()
 	require.Equal(t, 5, found.Records)
 	require.Positive(t, found.Took)
+	require.Equal(t, found, stats(t, again).Recovery)
+	require.WithinDuration(t, time.Now(), stats(t, again).LastCheckpoint, time.Minute)
 	require.Equal(t, filepath.Base(segment), found.TornFile)
 	require.Positive(t, found.TornBytes)
 	require.Less(t, found.TornOffset, int64(last))

@@ -98,10 +98,7 @@ func contents(t *testing.T, s *bolt.Store) []string {
 		task.DueAt = task.DueAt.Truncate(24 * time.Hour)
 		all = append(all, fmt.Sprintf("%+v", task))
 	}
-	st := stats(t, s)
-	st.DatabaseBytes, st.LogBytes = 0, 0
-	st.Syncs, st.SyncedRecords, st.BytesWritten, st.Checkpoints = 0, 0, 0, 0
-	return append(all, fmt.Sprintf("%+v", st))
+	return append(all, fmt.Sprintf("%+v", unsynced(stats(t, s))))
 }
 
 // takenUntil says until when the Unique key of "spend" is taken after its delivery.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 	"go.etcd.io/bbolt"
@@ -40,7 +41,10 @@ func (s *Store) Stats(ctx context.Context) (outbox.Stats, error) {
 	l := s.log.Stats()
 	st.Syncs, st.SyncedRecords = l.Syncs, l.Records
 	st.BytesWritten = l.Bytes + s.written.Load()
-	st.Checkpoints = s.checkpoints.Load()
+	st.Checkpoints, st.Recovery = s.checkpoints.Load(), s.Recovery()
+	if at := s.checkpointed.Load(); at != 0 {
+		st.LastCheckpoint = time.Unix(0, at).UTC()
+	}
 	st.DatabaseBytes, st.LogBytes = uint64(max(0, fileSize(s.path))), uint64(l.HeldBytes)
 	return st, nil
 }
@@ -64,6 +68,7 @@ func (s *Store) countLocked() outbox.Stats {
 		return uint64(s.use.class(p).tasks - s.unsure.class(p).tasks - s.overlay.flying[p-outbox.Low])
 	}
 	st.PendingByPriority = outbox.ByPriority{High: class(outbox.High), Normal: class(outbox.Normal), Low: class(outbox.Low)}
+	st.NoRoom = s.noRoom
 	st.DeadBytes = uint64(s.use[homeDead].bytes)
 	return st
 }

@@ -44,7 +44,7 @@ type Store struct {
 	needed   int64        // what the database lacked when it was last found full; guarded by flushing
 	largest  atomic.Int64 // bytes of the largest task that was moved to the database
 
-	// mu guards everything below it down to notifyNext. Nothing that waits for a disk is
+	// mu guards everything below it down to untold. Nothing that waits for a disk is
 	// done while holding it, but for lines of the log.
 	mu         sync.Mutex
 	overlay    overlay
@@ -81,13 +81,16 @@ type Store struct {
 	noRoom     error // why nothing is accepted for now: ErrDiskFull or ErrFull (P9)
 	notify     map[int]func()
 	notifyNext int
+	watchers   []*outbox.Watch
+	untold     outbox.Dropped // what they have not heard of
 
-	logged      atomic.Int64  // bytes queued in the log since the last trim,
-	unprepared  atomic.Int64  // and since it was last seen to that there is a next segment
-	relieving   atomic.Bool   // room is being made, and nobody else's transaction is in the way
-	jammed      atomic.Bool   // bbolt has panicked and kept its writer lock
-	checkpoints atomic.Uint64 // commits of checkpoints
-	written     atomic.Uint64 // bytes written to the database
+	logged       atomic.Int64  // bytes queued in the log since the last trim,
+	unprepared   atomic.Int64  // and since it was last seen to that there is a next segment
+	relieving    atomic.Bool   // room is being made, and nobody else's transaction is in the way
+	jammed       atomic.Bool   // bbolt has panicked and kept its writer lock
+	checkpoints  atomic.Uint64 // commits of checkpoints
+	checkpointed atomic.Int64  // when the last was, wall clock
+	written      atomic.Uint64 // bytes written to the database
 
 	freed wal.Position // of the flusher: what was applied when it last gave space back
 
@@ -96,6 +99,10 @@ type Store struct {
 	wakeSync   chan struct{} // capacity 1: a settle wants to become durable
 	wakeFlush  chan struct{} // capacity 1: there is work for the flusher: room, a checkpoint, reindex, sweep
 	wakeQuota  chan struct{} // capacity 1: the keeper of quotas has something to do
+
+	wakeWatch chan struct{} // capacity 1: something was dropped
+	synced    chan synced   // what watchers are told of syncs; full, the next is left out
+	watchSync atomic.Bool   // somebody wants to know
 
 	wakeCompact chan struct{} // capacity 1: the database may have become smaller than its file
 }
@@ -215,4 +222,5 @@ func wake(c chan struct{}) {
 var (
 	_ outbox.Store    = (*Store)(nil)
 	_ outbox.Notifier = (*Store)(nil)
+	_ outbox.Watcher  = (*Store)(nil)
 )

@@ -163,6 +163,7 @@ func (c *trial) stats() outbox.Stats {
 	st.Syncs, st.SyncedRecords, st.BytesWritten, st.Checkpoints = 0, 0, 0, 0
 	st.SyncLevel = ""
 	st.DatabaseBytes, st.LogBytes = 0, 0
+	st.LastCheckpoint, st.NoRoom, st.Recovery = time.Time{}, nil, outbox.Recovery{}
 	st.OldestPending = st.OldestPending.Round(0).UTC() // so that == compares the time alone
 	return st
 }
