@@ -115,7 +115,20 @@ type ClaimRequest struct {
 	// within each class. Keys keep their order (P4).
 	Newest bool
 
-	// Gaps has the store tell of what it has dropped: see [Gap].
+	// Gaps has the store tell of what it has dropped for a reason of [GapReasons], with an
+	// event named [GapName] for each reason; see [Gap] and [Untold].
+	//
+	// What is dropped is untold from the step that drops it on, durably as the drop is,
+	// whether or not anybody asks. When a claim that asks, and whose Match has nothing
+	// against GapName, is about to take another task or to end, the store first accepts
+	// one task that tells of all that is untold for a reason, and in the same step nothing
+	// of that is untold any more: each drop is told once, also after any crash (P5). The
+	// task is durable before it is claimed. No other is made for that reason while
+	// the latest one waits or is in flight; what is dropped meanwhile is for the next.
+	//
+	// Such a task lives and dies like any other, but it needs no room in a quota, and while
+	// it waits none drops it. If there is no room on the disk for it, the claim goes on
+	// without (P9), and a later one makes it.
 	Gaps bool
 }
 

@@ -14,17 +14,25 @@ import (
 // than the reserve (P9). flushing is held.
 func (s *Store) advance(ctx context.Context) error {
 	s.mu.Lock()
-	live, pos, applied, ledger := s.live, s.applied, s.applied, s.since
-	if o := s.overlay.oldest; o != nil {
-		pos = o.dirtyAt - 1
-	}
-	known, lastID, seen := s.checkpoint, s.ids.last, s.moment()
+	live := s.live
 	s.mu.Unlock()
 	if live {
 		if err := s.lightenLocked(ctx); !isFull(err) {
 			return err
 		}
 	}
+	return s.advanceDatabase(ctx)
+}
+
+// advanceDatabase has the database take over a log position. flushing is held.
+func (s *Store) advanceDatabase(ctx context.Context) error {
+	s.mu.Lock()
+	pos, applied, ledger := s.applied, s.applied, s.since
+	if o := s.overlay.oldest; o != nil {
+		pos = o.dirtyAt - 1
+	}
+	known, lastID, seen, gaps := s.checkpoint, s.ids.last, s.moment(), s.gaps
+	s.mu.Unlock()
 	if pos <= known {
 		return nil
 	}
@@ -46,6 +54,7 @@ func (s *Store) advance(ctx context.Context) error {
 			st.ledger.add(ledger, 1)
 			st.checkpoint = pos
 			st.seen.see(seen)
+			st.gaps, st.gapsAt = gaps, applied // as of pos nobody knows them any more
 			if lastID.Compare(st.lastID) > 0 {
 				st.lastID = lastID
 			}

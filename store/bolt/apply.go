@@ -47,6 +47,9 @@ func (s *Store) apply(c *change) {
 	effect := c.effect()
 	s.since.add(effect, 1)
 	s.noteDropped(&effect)
+	if c.op != nil && c.pos > s.gapsAt {
+		s.gaps.apply(c.op, e != nil)
+	}
 	if s.live && c.kind != opCreate {
 		s.coming.add(effect, -1)
 	} else if s.live {
@@ -222,6 +225,7 @@ func (s *Store) onFailed(from wal.Position, _ error) {
 	}
 	clear(s.inbox[first:])
 	s.inbox = s.inbox[:first]
+	s.followAgain()
 	s.grantLocked()
 	s.announceLocked()
 	wake(s.wakeFlush) // it may be full for want of a segment larger than others, which only the flusher finds out again
@@ -230,6 +234,9 @@ func (s *Store) onFailed(from wal.Position, _ error) {
 // undo takes back what queueing a record has done, newest first.
 func (s *Store) undo(c *change) {
 	e := c.e
+	if e == nil {
+		return
+	}
 	if c.kind == opCreate {
 		s.sureOf(c)
 		s.charge(e, homeNone)

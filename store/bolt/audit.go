@@ -110,7 +110,7 @@ type auditor struct {
 	queues map[queueName]queue // copies, of which the spots count
 	base   ledger              // what the database's state has to say
 	sum    ledger              // with what the log says since
-	state  state               // checkpoint, last ID and clock by memory
+	state  state               // checkpoint, last ID, clock and gaps by memory
 	looked int
 	keyed  int // tasks of the database with a key,
 	inLine int // and entries of the keys bucket
@@ -151,7 +151,7 @@ func (s *Store) auditMemory(a *auditor) {
 	}
 	a.base, a.sum = s.base, s.base
 	a.sum.add(s.since, 1)
-	a.state = state{checkpoint: s.checkpoint, lastID: s.ids.last, seen: s.moment()}
+	a.state = state{checkpoint: s.checkpoint, lastID: s.ids.last, seen: s.moment(), gaps: s.gaps}
 	a.memory = make(map[outbox.ID]remembered, len(o.entries))
 	a.queues = make(map[queueName]queue, len(o.queues))
 	for name, q := range o.queues {
@@ -246,9 +246,13 @@ func (a *auditor) holders(what string, of map[string]*entry, entries map[outbox.
 // inbox checks what is promised to Stats for the records that are not durable yet.
 func (a *auditor) inbox(s *Store) {
 	var coming ledger
+	ahead := s.gaps
 	retrying := 0
 	for i := range s.inbox {
 		c := &s.inbox[i]
+		if c.op != nil {
+			ahead.apply(c.op, true)
+		}
 		if c.kind != opCreate {
 			coming.add(c.effect(), 1)
 		}
@@ -257,5 +261,6 @@ func (a *auditor) inbox(s *Store) {
 		}
 	}
 	same(a, "effect of records that are not durable yet", s.coming, coming)
+	same(a, "gaps, with the records that are not durable yet", s.gapsAhead, ahead)
 	same(a, "retries that are not durable yet", s.retrying, retrying)
 }

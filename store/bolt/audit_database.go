@@ -54,8 +54,19 @@ func (a *auditor) database(path string) error {
 	}
 	// Each with a key was found in line, so if there are as many, none is in another's.
 	same(a, "tasks in the lines of their keys", a.keyed, a.inLine)
+	a.gaps()
 	a.sums()
 	return nil
+}
+
+// gaps looks for the gap events that are said to wait.
+func (a *auditor) gaps() {
+	for i := range a.state.gaps {
+		g := &a.state.gaps[i]
+		if _, there := a.memory[g.last]; g.open && !there && !has(a.b.tasks, g.last[:]) {
+			a.wrong("P5: the latest gap for %q is said to wait, but is not there", outbox.GapReasons[i])
+		}
+	}
 }
 
 // sums is the ledger against the count (P5). Whatever else the store keeps sums of
@@ -75,6 +86,9 @@ func (a *auditor) sums() {
 	a.Ledger.Dropped = a.Ledger.DroppedBy.Total()
 	same(a, "P5: waiting = accepted - delivered - dropped - dead", l.waiting(), int64(a.Waiting))
 	same(a, "P5: dead", l.dead, int64(a.Dead))
+	if text := a.state.gaps.wrong(l, a.state.lastID); text != "" {
+		a.wrong("P5: gaps: %s", text)
+	}
 	if min(l.accepted, l.delivered, l.dead, l.requeued) < 0 {
 		a.wrong("P5: a counter is negative: %+v", *l)
 	}

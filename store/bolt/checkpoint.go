@@ -79,7 +79,7 @@ func (s *Store) takeSnapshot() *snapshot {
 	snap := &snapshot{
 		pos:   s.applied,
 		since: s.since,
-		state: state{checkpoint: s.applied, lastID: s.ids.last, seen: s.moment()},
+		state: state{checkpoint: s.applied, lastID: s.ids.last, seen: s.moment(), gaps: s.gaps, gapsAt: s.applied},
 		items: make([]item, 0, len(s.overlay.entries)),
 	}
 	for _, e := range s.overlay.entries {
@@ -194,6 +194,7 @@ func (s *Store) putChunk(tx *bbolt.Tx, snap *snapshot, items []item, last bool) 
 				st.lastID = snap.state.lastID
 			}
 			st.seen.see(snap.state.seen)
+			st.gaps, st.gapsAt = snap.state.gaps, snap.state.gapsAt
 		})
 		if err != nil {
 			return nil, err
@@ -269,7 +270,9 @@ func (s *Store) lightenLocked(ctx context.Context) error {
 	for i := range s.inbox {
 		base.base.since.add(s.inbox[i].effect(), 1)
 	}
-	pos, err := s.log.Write(base.append(nil))
+	sums := s.gapsAhead
+	gaps := op{kind: opGaps, gaps: &sums}
+	pos, err := s.log.Write(gaps.append(base.append(nil)))
 	s.mu.Unlock()
 	if err == nil {
 		err = s.log.Wait(ctx, pos)

@@ -34,10 +34,16 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 		match: req.Match, newest: req.Newest, gathered: &s.gathered,
 	}
 	defer c.forget()
+	c.gaps = req.Gaps && (req.Match == nil || req.Match(outbox.GapName))
 	for synced := false; ; {
 		need, err := c.pick(all)
 		if err == nil && need == needRefill {
 			need, err = c.refill(ctx)
+		}
+		if err == nil && need == needTell {
+			if err = c.tell(ctx); err == nil {
+				continue
+			}
 		}
 		if err == nil && need == needSync && !synced { // also after a refill that found nothing
 			synced = true
@@ -65,6 +71,7 @@ type claim struct {
 	match    func(name string) bool
 	newest   bool
 	waited   bool // for room in memory, once
+	gaps     bool // tell of them
 	picked   []*entry
 	nextIn   time.Duration
 
@@ -78,6 +85,7 @@ const (
 	needNothing need = iota
 	needRefill       // the database may have a task that comes first
 	needSync         // a retry that is due is not durable yet
+	needTell         // a gap event comes first
 )
 
 // scope is among which tasks pick chooses.
@@ -120,7 +128,7 @@ func (c *claim) refill(ctx context.Context) (need, error) {
 	if c.waited || stuck {
 		from = onHand // better out of order than not at all
 	}
-	if n, err := c.pick(from); err != nil || len(c.picked) > 0 {
+	if n, err := c.pick(from); err != nil || len(c.picked) > 0 || n == needTell {
 		c.nextIn = 0
 		return n, err
 	}

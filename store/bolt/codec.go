@@ -118,6 +118,7 @@ type header struct {
 	parks   bool  // its key, should it die: see park.go
 	spends  int64 // how long its Unique key stays taken after the delivery: see spent.go
 	payload int   // its size
+	gap     bool  // it tells of a gap
 	cost    int64 // of the whole task: see usage.go
 }
 
@@ -132,7 +133,7 @@ func decodeHeader(raw []byte) (header, error) {
 		parks: parks(&t), spends: spends(&t),
 		id: t.ID, queue: queue, created: int64(binary.LittleEndian.Uint64(raw[atCreated:])),
 		due: firstDue(raw), expires: expiry(raw), key: t.Key,
-		unique: t.Unique, latest: t.LatestOnly, payload: payload,
+		unique: t.Unique, latest: t.LatestOnly, payload: payload, gap: t.Name == outbox.GapName,
 		cost: costOf(len(raw), placeCost(queue, t.Name), t.Key, t.Unique, t.LatestOnly),
 	}, nil
 }

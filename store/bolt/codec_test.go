@@ -74,11 +74,20 @@ func sampleRecord() []byte {
 
 func sampleOps() []op {
 	id, f := outbox.ID{4}, outbox.Failure{At: time.Unix(8, 8).UTC(), Attempt: 3, Error: "no"}
+	u := outbox.Untold{
+		Gap: outbox.Gap{Reason: outbox.ReasonQuota, Count: 1, First: id, Last: id, From: time.Unix(1, 2).UTC(), To: time.Unix(1, 2).UTC()},
+		Due: time.Unix(5, 6).UTC(), Priority: outbox.High,
+	}
+	retold := u
+	retold.Gap = outbox.Gap{Reason: outbox.ReasonExpired, Count: 300, First: outbox.ID{1}, Last: outbox.ID{2}, From: time.Unix(3, 0).UTC(), To: time.Unix(4, 0).UTC()}
 	return []op{
 		{kind: opDone, id: id},
 		{kind: opRetry, id: id, clock: 6, due: 7, attempts: 3, failure: f},
 		{kind: opBury, id: id, clock: 6, due: 7, attempts: 3, failure: f, reason: outbox.ReasonPermanent},
 		{kind: opDrop, id: id, drop: dropQuota},
+		{kind: opDrop, id: id, drop: dropQuota, lost: &u},
+		{kind: opDrop, id: id, drop: dropQuota, wasDead: true, lost: &retold},
+		{kind: opGaps, gaps: &gaps{{untold: u, last: id, cost: 7}, {last: outbox.ID{5}, cost: 300, open: true}}},
 		{kind: opDrop, id: id, drop: dropDeleted, wasDead: true},
 		{kind: opRequeue, id: id, clock: 11},
 		{kind: opDamage, id: id},

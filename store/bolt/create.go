@@ -84,9 +84,10 @@ func encode(tasks []outbox.Task) ([]*entry, [][]byte) {
 		raw := rec[createPrefix:]
 		entries[i] = &entry{
 			header: header{
-				parks: parks(t), spends: spends(t),
-				id: t.ID, queue: queueName{class: t.Priority, name: t.Name}, key: t.Key, unique: t.Unique, latest: t.LatestOnly, payload: len(t.Payload),
-				cost: costOf(len(raw), placeCost(queueName{}, t.Name), t.Key, t.Unique, t.LatestOnly),
+				parks: parks(t), spends: spends(t), gap: t.Name == outbox.GapName,
+				id: t.ID, queue: queueName{class: t.Priority, name: t.Name}, key: t.Key, unique: t.Unique, latest: t.LatestOnly,
+				payload: len(t.Payload),
+				cost:    costOf(len(raw), placeCost(queueName{}, t.Name), t.Key, t.Unique, t.LatestOnly),
 			},
 			raw:   raw,
 			sched: schedule{attempts: t.Attempts, failures: slices.Clone(t.Failures)},

@@ -133,13 +133,19 @@ type state struct {
 	ledger     ledger
 	lastID     outbox.ID
 	seen       moment // the last
+	gaps       gaps
+	gapsAt     wal.Position // the log record that gaps are of: checkpoint, or a later one
 }
+
+// knows is the last log record that the database has seen.
+func (s *state) knows() wal.Position { return max(s.checkpoint, s.gapsAt) }
 
 func (s state) put(meta *bbolt.Bucket) error {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(s.checkpoint))
 	b = s.ledger.append(b)
 	b = append(b, s.lastID[:]...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.seen.clock))
+	b = s.gaps.append(binary.LittleEndian.AppendUint64(b, uint64(s.gapsAt)))
 	w := binary.LittleEndian.AppendUint64(nil, uint64(s.seen.clock))
 	w = binary.LittleEndian.AppendUint64(w, uint64(s.seen.wall))
 	if err := meta.Put(keyWall, withCRC(nil, w)); err != nil {
@@ -156,6 +162,9 @@ func readState(meta getter, path string) (state, error) {
 	r := reader{b: v}
 	s := state{checkpoint: wal.Position(r.int64()), ledger: r.ledger(), lastID: r.id()}
 	seen := r.int64()
+	if len(r.b) > 0 { // not in formats 1 and 2
+		s.gapsAt, s.gaps = wal.Position(r.int64()), r.gaps()
+	}
 	if r.bad || len(r.b) != 0 {
 		return state{}, fmt.Errorf("%w: %s: store state record", outbox.ErrCorrupt, path)
 	}

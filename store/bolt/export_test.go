@@ -53,6 +53,14 @@ func (s *Store) Flush() error { return s.flush(context.Background()) }
 // Lighten recycles the log without a checkpoint, as the background would.
 func (s *Store) Lighten() error { return s.lighten(context.Background()) }
 
+// Advance has the database take over a log position, as the background would where
+// neither it nor the log has room.
+func (s *Store) Advance() error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	return s.advanceDatabase(context.Background())
+}
+
 // Sync makes all settles durable, as the background would.
 func (s *Store) Sync() error { return s.syncLog(context.Background()) }
 
@@ -124,7 +132,7 @@ func (s *Store) Waiters() int {
 }
 
 // OpKinds is how many kinds of log records there are.
-const OpKinds = int(opDamage) + 2 // opPark and opSpend
+const OpKinds = int(opGaps) + 2 // opPark and opSpend
 
 // MidFlush reports whether a checkpoint has copied the task, but not written it.
 func (s *Store) MidFlush(id outbox.ID) bool {
@@ -221,4 +229,21 @@ func (s *Store) Parks() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.overlay.parks)
+}
+
+// Untold returns how many events were dropped and not told of, by reason.
+func (s *Store) Untold() (n [2]uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.gapsAhead {
+		n[i] = s.gapsAhead[i].untold.Count
+	}
+	return n
+}
+
+// Gaps is all that is known of gaps.
+func (s *Store) Gaps() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf("%+v", s.gapsAhead)
 }

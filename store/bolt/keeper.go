@@ -42,7 +42,7 @@ func (s *Store) keeper() {
 // overQuota is how much has to go. mu is held.
 func (s *Store) overQuota(of home) amount {
 	if of == homeTasks {
-		return s.use[homeTasks].excess(s.opts.quota)
+		return s.counted().excess(s.opts.quota)
 	}
 	if s.use[homeDead].tasks <= 1 {
 		return amount{} // the newest is kept, however large
@@ -77,7 +77,7 @@ func (s *Store) shrink(of home) {
 		err := s.findVictims(of, most, limit, func(further bool) error {
 			picked, rest := s.pick(of, s.overQuota(of))
 			more = further && !rest.none()
-			return s.recordLocked(drop(picked))
+			return s.recordLocked(s.drop(picked))
 		})
 		if err != nil {
 			_ = s.translate(err) // a failure poisons the store, and every caller is told

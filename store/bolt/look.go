@@ -11,6 +11,7 @@ import (
 // look is one look at the database for victims.
 type look struct {
 	s     *Store
+	of    home
 	known []outbox.ID // the ids so far
 	bad   []outbox.ID // of them, those that are not there
 	ids   []outbox.ID // found,
@@ -35,7 +36,7 @@ func (s *Store) findVictims(of home, most, limit int, then func(more bool) error
 		}
 		s.mu.Lock()
 		v := &s.overlay.victims[of]
-		l = &look{s: s, known: slices.Clone(v.ids), from: v.bound, bound: v.bound, most: most, limit: limit}
+		l = &look{s: s, of: of, known: slices.Clone(v.ids), from: v.bound, bound: v.bound, most: most, limit: limit}
 		s.mu.Unlock()
 		bucket := b.tasks
 		if of == homeDead {
@@ -88,12 +89,13 @@ func (l *look) full() bool {
 	return len(l.found) >= l.most || len(l.ids) >= l.most || l.bytes >= l.limit
 }
 
-// inMemory says whether a task is an entry, and one of which nothing will be left.
+// inMemory says whether a task is an entry, and one of which nothing will be left, or that
+// is kept.
 func (l *look) inMemory(id outbox.ID) (there, gone bool) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	e := l.s.overlay.entries[id]
-	return e != nil, e != nil && e.gone
+	return e != nil, e != nil && (e.gone || e.kept(l.of))
 }
 
 // read reads a task. One that is damaged is no victim, but has been met: see
@@ -105,7 +107,7 @@ func (l *look) read(b buckets, id outbox.ID) bool {
 	}
 	l.found = append(l.found, t)
 	l.bytes += len(t.raw)
-	return t.bad == nil
+	return t.bad == nil && !(t.header.gap && l.of == homeTasks)
 }
 
 // merge puts what was found to the rest. mu is held, and the database is as it was.
@@ -134,7 +136,7 @@ func (l *look) merge(of home) {
 		return
 	}
 	for id, e := range o.entries {
-		if id.Compare(l.from) > 0 && id.Compare(to) <= 0 && !e.gone && (e.state == outbox.Dead) == (of == homeDead) {
+		if id.Compare(l.from) > 0 && id.Compare(to) <= 0 && !e.gone && !e.kept(of) && (e.state == outbox.Dead) == (of == homeDead) {
 			l.ids = append(l.ids, id)
 		}
 	}

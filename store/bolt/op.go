@@ -17,12 +17,14 @@ import (
 //	done     ID
 //	retry    ID, i64 clock, i64 due, uvarint attempts, failure
 //	bury     ID, i64 clock, i64 due, uvarint attempts, failure, reason
-//	drop     ID, u8 reason, plus 128 if it was a dead letter
+//	drop     ID, u8 reason, plus 128 if it was a dead letter, plus 64 if gaps tell of it: then
+//	         follows what that leaves untold; plus 32 if it was itself a gap event: then more of it
 //	requeue  ID, i64 clock, which is also when it is due
 //	damage   ID, u8 1 if it was a dead letter already
 //	park     ID, i64 clock
 //	spend    ID, i64 clock: done, and the Unique key stays taken
 //	base     u64 position of the checkpoint it follows, ledger since then, last ID, i64 clock
+//	gaps     what is untold and told; in the record of what has changed it, or of a base
 type opKind uint8
 
 const (
@@ -34,6 +36,7 @@ const (
 	opRequeue opKind = 6
 	opBase    opKind = 7
 	opDamage  opKind = 8
+	opGaps    opKind = 9
 	opPark    opKind = 11 // dead, because its key is parked
 	opSpend   opKind = 12 // done; its Unique key stays taken from this clock on
 )
@@ -53,7 +56,9 @@ type op struct {
 	reason   outbox.Reason  // bury
 	drop     uint8          // drop: index of dropReasons
 	wasDead  bool           // drop, damage
+	lost     *outbox.Untold // drop: what gaps will tell of it, or nil, also in records of format 2
 	base     baseline       // base
+	gaps     *gaps          // gaps
 }
 
 // baseline lets the log begin in its middle: it is the sum of all that records
@@ -66,7 +71,12 @@ type baseline struct {
 	clock      int64
 }
 
-const wasDeadBit = 0x80
+// Flags beside the reason of a drop.
+const (
+	wasDeadBit = 0x80
+	lostBit    = 0x40
+	retoldBit  = 0x20
+)
 
 // createPrefix is what a create record has in front of the task.
 const createPrefix = 1 + 1 + 16 + 4
@@ -101,6 +111,9 @@ func sealCreate(rec []byte, replaces, outdates outbox.ID, s *schedule) []byte {
 // append appends the encoding of every kind but create.
 func (o *op) append(b []byte) []byte {
 	b = append(b, byte(o.kind))
+	if o.kind == opGaps {
+		return o.gaps.append(b)
+	}
 	if o.kind == opBase {
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.base.checkpoint))
 		b = o.base.since.append(b)
@@ -118,11 +131,7 @@ func (o *op) append(b []byte) []byte {
 			b = appendText(b, string(o.reason))
 		}
 	case opDrop:
-		if o.wasDead {
-			b = append(b, o.drop|wasDeadBit)
-		} else {
-			b = append(b, o.drop)
-		}
+		b = o.appendDrop(b)
 	case opRequeue, opPark, opSpend:
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.clock))
 	case opDamage:
@@ -133,6 +142,21 @@ func (o *op) append(b []byte) []byte {
 		b = append(b, was)
 	}
 	return b
+}
+
+// appendDrop appends what follows the ID of a drop.
+func (o *op) appendDrop(b []byte) []byte {
+	v := o.drop
+	if o.wasDead {
+		v |= wasDeadBit
+	}
+	if o.lost == nil {
+		return append(b, v)
+	}
+	if v |= lostBit; o.retells() {
+		v |= retoldBit
+	}
+	return o.appendLost(append(b, v))
 }
 
 // decodeOps calls f for each operation of a record.
@@ -176,6 +200,9 @@ func (r *reader) op() (op, error) {
 		o.base.since = r.ledger()
 		o.base.lastID = r.id()
 		o.base.clock = r.int64()
+	case opGaps:
+		g := r.gaps()
+		o.gaps = &g
 	case opDone, opRetry, opBury, opDrop, opRequeue, opDamage, opPark, opSpend:
 		o.id = r.id()
 		r.rest(&o)
@@ -198,9 +225,11 @@ func (r *reader) rest(o *op) {
 		}
 	case opDrop:
 		v := r.byte()
-		o.drop, o.wasDead = v&^wasDeadBit, v&wasDeadBit != 0
-		if int(o.drop) >= len(dropReasons) {
+		o.drop, o.wasDead = v&^(wasDeadBit|lostBit|retoldBit), v&wasDeadBit != 0
+		if int(o.drop) >= len(dropReasons) || v&(lostBit|retoldBit) == retoldBit {
 			r.bad = true
+		} else if v&lostBit != 0 {
+			r.lost(o, v&retoldBit != 0)
 		}
 	case opRequeue, opPark, opSpend:
 		o.clock = r.int64()

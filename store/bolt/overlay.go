@@ -195,7 +195,9 @@ func (o *overlay) over(entries int, bytes int64) bool {
 
 // enter makes an idle waiting entry claimable in its turn (I2).
 func (o *overlay) enter(e *entry) {
-	o.victims[homeTasks].saw(e.id)
+	if !e.kept(homeTasks) {
+		o.victims[homeTasks].saw(e.id)
+	}
 	if e.key == "" {
 		e.in.push(e)
 		return

@@ -31,6 +31,9 @@ func (c *claim) pickLocked(from scope) (need, error) {
 		}
 		src := c.turn()
 		if src == nil {
+			if c.tells() {
+				return needTell, nil
+			}
 			return c.none(now, from), nil
 		}
 		if from == inLine && src.asks(now) {
@@ -42,7 +45,7 @@ func (c *claim) pickLocked(from scope) (need, error) {
 		}
 		e := src.head
 		if reason, drop := e.unwanted(now); drop {
-			if err := s.recordLocked([]decided{{e, &op{kind: opDrop, id: e.id, drop: reason}}}); err != nil {
+			if err := s.recordLocked([]decided{{e, s.dropOf(e, reason)}}); err != nil {
 				return needNothing, err
 			}
 			if e.key == "" {
@@ -58,6 +61,9 @@ func (c *claim) pickLocked(from scope) (need, error) {
 			}
 			c.gather(now, from)
 			continue
+		}
+		if c.tells() { // now that all that has expired before e is dropped
+			return needTell, nil
 		}
 		if c.maxBytes > 0 && len(c.picked) > 0 && c.bytes+int64(e.payload) > c.maxBytes {
 			c.nextIn = 0

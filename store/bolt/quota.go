@@ -18,7 +18,8 @@ const (
 	// hands in events itself should not use it: nobody may be left to make room.
 	Block
 	// DropOldest drops the oldest events that wait, never those in flight, and no more
-	// than there must go. They are counted in Stats as DroppedBy.Quota, and logged.
+	// than there must go. They are counted in Stats as DroppedBy.Quota, and logged; the
+	// receiver is told with [outbox.WithGapMarkers].
 	// When all that is left is in flight, it is Reject.
 	DropOldest
 )

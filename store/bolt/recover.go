@@ -50,7 +50,7 @@ func (s *Store) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.base, s.checkpoint = r.state.ledger, r.state.checkpoint
+	s.base, s.checkpoint, s.gapsAhead = r.state.ledger, r.state.checkpoint, s.gaps
 	s.ids = newIDs(r.lastID)
 	if r.lastID != (outbox.ID{}) {
 		s.ids.skip()
@@ -102,12 +102,12 @@ func (s *Store) revive(e *entry) {
 // replay applies the log's records behind the checkpoint.
 func (r *recovery) replay() error {
 	s := r.s
-	s.applied = r.state.checkpoint
+	s.applied, s.gaps, s.gapsAt = r.state.checkpoint, r.state.gaps, r.state.gapsAt
 	r.seen, r.lastID = r.state.seen, r.state.lastID
 	first, next := s.log.First(), s.log.Next()
-	if next <= r.state.checkpoint {
+	if knows := r.state.knows(); next <= knows {
 		return fmt.Errorf("%w: store %s: the log ends at record %d, but the database knows record %d: one of them was replaced by an older copy",
-			outbox.ErrMismatch, s.dir, next-1, r.state.checkpoint)
+			outbox.ErrMismatch, s.dir, next-1, knows)
 	}
 	for rec, err := range s.log.Replay(r.state.checkpoint + 1) {
 		if err != nil {
@@ -127,8 +127,14 @@ func (r *recovery) replay() error {
 // apply applies one operation, as the running store did when it became durable.
 func (r *recovery) apply(pos wal.Position, o *op) error {
 	s := r.s
-	if o.kind == opBase {
+	switch o.kind {
+	case opBase:
 		return r.base(pos, o)
+	case opGaps:
+		if pos > s.gapsAt {
+			s.gaps.apply(o, true)
+		}
+		return nil
 	}
 	r.records++
 	c := change{pos: pos, kind: o.kind, op: o}

@@ -98,7 +98,7 @@ func contents(t *testing.T, s *bolt.Store) []string {
 		task.DueAt = task.DueAt.Truncate(24 * time.Hour)
 		all = append(all, fmt.Sprintf("%+v", task))
 	}
-	return append(all, fmt.Sprintf("%+v", unsynced(stats(t, s))))
+	return append(all, fmt.Sprintf("%+v", unsynced(stats(t, s))), s.Gaps())
 }
 
 // takenUntil says until when the Unique key of "spend" is taken after its delivery.
@@ -219,6 +219,30 @@ var replayed = map[string]func(t *testing.T, s *bolt.Store, r map[string]outbox.
 		claim(t, s, 100)
 		require.EqualValues(t, 1, stats(t, s).DroppedBy.Expired)
 	},
+	"gaps, in flight": func(t *testing.T, s *bolt.Store, _ map[string]outbox.Task) {
+		require.Len(t, claimGaps(t, s, 100), 1)
+	},
+	"gaps, delivered and more untold": func(t *testing.T, s *bolt.Store, _ map[string]outbox.Task) {
+		done(t, s, claimGaps(t, s, 100)...)
+		task := named("expires too")
+		task.TTL = 1
+		create(t, s, task)
+		claim(t, s, 100)
+		require.Equal(t, [2]uint64{0, 1}, s.Untold())
+	},
+	"gaps, baseline": func(t *testing.T, s *bolt.Store, _ map[string]outbox.Task) {
+		done(t, s, claimGaps(t, s, 100)...)
+		require.NoError(t, s.Lighten())
+	},
+	"gaps, requeued": func(t *testing.T, s *bolt.Store, _ map[string]outbox.Task) {
+		for _, task := range claimGaps(t, s, 100) {
+			if task.Name == outbox.GapName {
+				bury(t, s, task)
+				_, err := s.Requeue(t.Context(), task.ID)
+				require.NoError(t, err)
+			}
+		}
+	},
 	"drop, coalesced": func(t *testing.T, s *bolt.Store, r map[string]outbox.Task) {
 		create(t, s, latestOf("newer", "f"))
 		settle(t, s, outbox.Retry, 0, r["flying"])
@@ -281,7 +305,7 @@ var replayed = map[string]func(t *testing.T, s *bolt.Store, r map[string]outbox.
 
 // No kind of record may be forgotten above.
 func TestReplayTwice_Complete(t *testing.T) {
-	written := map[string]bool{"create": true, "done": true, "retry": true, "bury": true, "drop": true, "requeue": true, "base": true, "park": true, "spend": true}
+	written := map[string]bool{"create": true, "done": true, "retry": true, "bury": true, "drop": true, "requeue": true, "base": true, "gaps": true, "park": true, "spend": true}
 	for what := range replayed {
 		for kind := range written {
 			if len(what) >= len(kind) && what[:len(kind)] == kind {
@@ -290,5 +314,5 @@ func TestReplayTwice_Complete(t *testing.T) {
 		}
 	}
 	require.Empty(t, written)
-	require.Equal(t, 10, bolt.OpKinds, "a new kind of record needs a row above; for damage see damaged_test.go")
+	require.Equal(t, 11, bolt.OpKinds, "a new kind of record needs a row above; for damage see damaged_test.go")
 }

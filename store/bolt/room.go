@@ -12,7 +12,7 @@ import (
 // used is what the quota goes by: what waits and is in flight, durable or not, and
 // what is promised to those that waited and to open transactions. mu is held.
 func (s *Store) used() amount {
-	u := s.use[homeTasks]
+	u := s.counted()
 	u.add(s.granted, 1)
 	if s.opts.overflow != DropOldest { // nothing is dropped for what may yet be rolled back
 		u.add(s.txUse, 1)
@@ -104,7 +104,7 @@ func (s *Store) takeRoom(entries, replaced []*entry, granted amount) ([]decided,
 	if !rest.none() {
 		return nil, full
 	}
-	return drop(victims), nil
+	return s.drop(victims), nil
 }
 
 // waiter is a call of Create that waits for room.

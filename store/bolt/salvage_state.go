@@ -40,6 +40,11 @@ func (r *rebuild) account() error {
 		st.seen = r.seen
 	}
 	after.say()
+	for i := range st.gaps {
+		if g := &st.gaps[i]; g.open && !r.comes[g.last] && load(r.b, g.last) == nil {
+			g.open = false // it is lost, and must not keep the next one back
+		}
+	}
 	meta := r.b.meta
 	err = st.put(meta)
 	if err == nil && r.next > 1 {
@@ -112,6 +117,7 @@ func (r *rebuild) position() error {
 		}
 		st.checkpoint = min(max(st.checkpoint, first-1), next-1)
 	}
+	st.gapsAt = min(st.gapsAt, next-1) // or what comes next would count for nothing
 	r.state, r.comes = st, map[outbox.ID]bool{}
 	for id, pos := range created {
 		if pos > st.checkpoint {
@@ -134,7 +140,7 @@ func (a *replayed) read(checkpoint wal.Position) error {
 			}
 		}
 		switch {
-		case pos <= checkpoint, o.kind == opBase && o.base.checkpoint != checkpoint:
+		case pos <= checkpoint, o.kind == opGaps, o.kind == opBase && o.base.checkpoint != checkpoint:
 			return nil
 		case o.kind == opBase:
 			a.since = o.base.since

@@ -220,6 +220,7 @@ func (s *Store) bookLocked(list []decided, pos wal.Position) {
 		}
 		s.coming.add(o.effect(), 1)
 		s.chargeOp(e, o)
+		s.follow(o)
 		s.inbox = append(s.inbox, change{pos: pos, kind: o.kind, e: e, op: o})
 	}
 	if len(list) > 0 {

@@ -55,6 +55,9 @@ type Store struct {
 	base       ledger                 // as of checkpoint, with every transaction committed since
 	since      ledger                 // what the records after checkpoint did, up to applied
 	coming     ledger                 // what settled but not yet durable records will do, for Stats
+	gaps       gaps                   // what the records up to applied say of gaps,
+	gapsAhead  gaps                   // and with all that are queued
+	gapsAt     wal.Position           // of the database's state when it was opened: the record up to which it knows of gaps
 	use        usage                  // what waits and what is dead, all that was queued in the log included
 	unsure     usage                  // of it, new tasks that are not durable yet
 	granted    amount                 // room in the quota given to waiters that have not used it yet,

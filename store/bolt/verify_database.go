@@ -85,7 +85,7 @@ func (v *verifier) meta() {
 	if v.salvaged, err = readSalvaged(m, databaseName); said(err) {
 		return
 	}
-	v.known = true
+	v.known, v.tail.gaps = true, v.state.gaps
 }
 
 // pair is a key and a value, and where they are.
@@ -298,6 +298,10 @@ func (v *verifier) sums() {
 		for _, class := range outbox.Priorities {
 			differ("usage: tasks and bytes that wait, of class "+class.String(), *v.usage.class(class), *v.counted.class(class))
 		}
+	}
+	last := v.tail.lastID
+	if text := v.tail.gaps.wrong(&l, last); text != "" {
+		v.found(Finding{File: databaseName, Bucket: string(bucketMeta), Err: fmt.Errorf("%w: gaps: %s", outbox.ErrCorrupt, text)})
 	}
 	if min(l.accepted, l.delivered, l.dead, l.requeued, slices.Min(l.dropped[:])) < 0 {
 		v.found(Finding{File: databaseName, Bucket: string(bucketMeta), Err: fmt.Errorf("%w: P5: a counter is negative: %+v", outbox.ErrCorrupt, l)})

@@ -15,6 +15,7 @@ type tail struct {
 	lastID   outbox.ID
 	tasks    map[outbox.ID]tailTask
 	baseline bool
+	gaps     gaps // with what the database knows
 }
 
 // tailTask is where a task is at the end of the log.
@@ -56,7 +57,8 @@ func (v *verifier) log(o options, dir string, has bool) error {
 	}
 	if cp := v.state.checkpoint; v.known {
 		switch {
-		case report.Next <= cp:
+		case report.Next <= v.state.knows():
+			cp = v.state.knows()
 			v.found(Finding{File: logName, Err: fmt.Errorf("%w: it ends at record %d, but the database knows record %d", outbox.ErrMismatch, report.Next-1, cp)})
 		case report.First > cp+1 && !v.tail.baseline:
 			v.found(Finding{File: logName, Err: fmt.Errorf("%w: it begins at record %d, but the database knows only record %d", outbox.ErrMismatch, report.First, cp)})
@@ -81,7 +83,12 @@ func (t *tail) read(v *verifier, pos wal.Position, o *op) error {
 		}
 		o.id = h.id
 	}
+	if v.known && pos > v.state.gapsAt {
+		t.gaps.apply(o, true)
+	}
 	switch {
+	case o.kind == opGaps:
+		return nil
 	case !v.known, o.kind == opBase && pos <= v.salvaged && o.base.checkpoint != v.state.checkpoint:
 		return nil
 	case o.kind == opBase && o.base.checkpoint > v.state.checkpoint:

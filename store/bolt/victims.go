@@ -13,8 +13,8 @@ import (
 // which begins where the last one ended, so a drop costs little however many there
 // are.
 //
-// Of every task of the kind whose ID is at or below bound, either its ID is in ids, or
-// something is happening to it, and when that ends saw is called. So the first of ids
+// Of every task of the kind whose ID is at or below bound, unless it is kept, either its
+// ID is in ids, or something is happening to it, and when that ends saw is called. So the first of ids
 // that can be dropped is the oldest that can.
 type victims struct {
 	ids   []outbox.ID // rising
@@ -42,9 +42,13 @@ func (v *victims) saw(id outbox.ID) {
 	}
 }
 
+// kept reports whether an entry is one that no quota drops: an event that tells of a gap,
+// while it waits.
+func (e *entry) kept(of home) bool { return e.gap && of == homeTasks }
+
 // droppable reports whether a quota may drop an entry of this home. mu is held.
 func (e *entry) droppable(of home) bool {
-	return !e.gone && e.phase == idle && e.charged == of && (e.state == outbox.Dead) == (of == homeDead)
+	return !e.gone && !e.kept(of) && e.phase == idle && e.charged == of && (e.state == outbox.Dead) == (of == homeDead)
 }
 
 // pick chooses among the tasks of a home that are in memory whom to drop, oldest
@@ -88,11 +92,11 @@ func (s *Store) pickFor(full *fullError) (picked []*entry, rest amount) {
 	return s.pick(homeTasks, full.lacks)
 }
 
-// drop is the decision to drop entries for a quota.
-func drop(entries []*entry) []decided {
+// drop is the decision to drop entries for a quota. mu is held.
+func (s *Store) drop(entries []*entry) []decided {
 	list := make([]decided, len(entries))
 	for i, e := range entries {
-		list[i] = decided{e, &op{kind: opDrop, id: e.id, drop: dropQuota, wasDead: e.state == outbox.Dead}}
+		list[i] = decided{e, s.dropOf(e, dropQuota)}
 	}
 	return list
 }
@@ -141,7 +145,7 @@ func (s *Store) findRoom(ctx context.Context, entries []*entry, full *fullError)
 				return nil
 			}
 			partly = true
-			return s.recordBy(s.log.Queue, drop(picked))
+			return s.recordBy(s.log.Queue, s.drop(picked))
 		})
 		s.seeking.Unlock()
 		switch {
@@ -177,14 +181,16 @@ func (s *Store) hasRoom(full *fullError) bool {
 // canFree reports whether so much can be dropped at all, as things stand: nobody is
 // dropped, in part, for what is refused then. mu is held.
 func (s *Store) canFree(full *fullError) bool {
-	free, lacks := s.use[homeTasks], full.lacks
+	free, lacks := s.counted(), full.lacks
 	for _, r := range full.replaced {
 		if r != nil && r.charged == homeTasks {
 			free.add(amount{1, r.cost}, -1)
 		}
 	}
 	for _, e := range s.overlay.leases.list {
-		free.add(amount{1, e.cost}, -1)
+		if !e.gap {
+			free.add(amount{1, e.cost}, -1)
+		}
 	}
 	lacks.add(free, -1)
 	return lacks.none()

@@ -17,6 +17,9 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 	var got outbox.Claimed
 	err := s.step(ctx, func(now time.Time) error {
 		s.expireLocked(now)
+		if err := s.tellLocked(now, req); err != nil {
+			return err
+		}
 		size, more := 0, false
 		for due := s.dueLocked(now, req); len(due) > 0; {
 			var e *entry

@@ -26,7 +26,9 @@ type Store struct {
 	delivered uint64
 	requeued  uint64
 	dropped   outbox.Dropped
-	spent     map[string]time.Time // Unique keys that are taken after a delivery, and until when
+	spent     map[string]time.Time             // Unique keys that are taken after a delivery, and until when
+	gaps      map[outbox.Reason]*outbox.Untold // what was dropped and no gap has told of
+	told      map[outbox.Reason]outbox.ID      // the latest gap
 	closed    bool
 	untold    outbox.Dropped       // of dropped: what watchers have not heard of
 	listeners map[*func()]struct{} // of Notify
@@ -44,6 +46,7 @@ func New() *Store {
 	return &Store{
 		started: time.Now(), spent: map[string]time.Time{},
 		listeners: map[*func()]struct{}{}, watchers: map[*outbox.Watch]struct{}{},
+		gaps: map[outbox.Reason]*outbox.Untold{}, told: map[outbox.Reason]outbox.ID{},
 	}
 }
 
@@ -132,6 +135,7 @@ func (s *Store) dropLocked(e *entry, why outbox.Reason) {
 	s.removeLocked(e)
 	s.dropped.Add(why, 1)
 	s.untold.Add(why, 1)
+	s.missLocked(outbox.UntoldOf(e.Task, why))
 }
 
 // out returns the task as callers see it. What they get and what the store holds

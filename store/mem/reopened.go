@@ -17,6 +17,10 @@ func (s *Store) Reopened() *Store {
 	r.started, r.lastID, r.lastToken = s.started, s.lastID, s.lastToken
 	r.accepted, r.delivered, r.requeued, r.dropped = s.accepted, s.delivered, s.requeued, s.dropped
 	r.spent = maps.Clone(s.spent)
+	for _, u := range s.gaps {
+		r.missLocked(*u)
+	}
+	maps.Copy(r.told, s.told)
 	for _, e := range s.tasks {
 		r.tasks = append(r.tasks, &entry{Task: clone(e.Task), leaseEnd: e.leaseEnd, replaced: e.replaced})
 	}

@@ -115,7 +115,8 @@ func (w *twins) claimSome() {
 
 func (w *twins) claimAll(req outbox.ClaimRequest) {
 	w.wait()
-	w.did("claim")
+	req.Gaps = w.random.IntN(2) == 0
+	w.did("claim, with gaps %v", req.Gaps)
 	var claimed []string
 	req.Max, req.Lease = many, ages
 	w.both("claims", func(s *side) string {
@@ -125,7 +126,7 @@ func (w *twins) claimAll(req outbox.ClaimRequest) {
 		}
 		claimed = nil
 		var lines []string
-		for _, t := range got.Tasks {
+		for _, t := range w.withoutGaps(s, got.Tasks) {
 			s.known[called(t)] = t
 			claimed = append(claimed, called(t))
 			lines = append(lines, fmt.Sprint(called(t), " attempt ", t.Attempt, line(t)))

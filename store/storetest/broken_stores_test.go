@@ -435,4 +435,45 @@ var brokenStores = []brokenStore{
 	{"never tells", []int{49}, func() *broken {
 		return &broken{notify: func(func()) (stop func()) { return func() {} }}
 	}},
+	{"does not tell of gaps", []int{110, 111}, func() *broken {
+		return &broken{claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+			req.Gaps = false
+			return s.Claim(ctx, req)
+		}}
+	}},
+	{"tells unasked", []int{110}, func() *broken {
+		return &broken{claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+			req.Gaps = true
+			return s.Claim(ctx, req)
+		}}
+	}},
+	{"makes a gap beside another", []int{111, 114}, func() *broken {
+		return &broken{claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+			got, err := s.Claim(ctx, req)
+			forgetGaps(s, func(g *gapNotes) { g.Told = outbox.ID{} })
+			return got, err
+		}}
+	}},
+	{"loses gaps in a restart", []int{112}, func() *broken {
+		return &broken{restart: func(s outbox.Store) { forgetGaps(s, func(g *gapNotes) { g.Untold = outbox.Untold{} }) }}
+	}},
+	{"tells those who do not listen", []int{113}, func() *broken {
+		return &broken{claim: func(s outbox.Store, ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
+			if match := req.Match; match != nil {
+				req.Match = func(name string) bool { return name == outbox.GapName || match(name) }
+			}
+			return s.Claim(ctx, req)
+		}}
+	}},
+	{"knows no classes", []int{115}, func() *broken {
+		return &broken{create: each(func(t *outbox.Task) { t.Priority = outbox.Normal })}
+	}},
+}
+
+// forgetGaps changes what a store knows of gaps.
+func forgetGaps(s outbox.Store, f func(*gapNotes)) {
+	_ = s.(*fileStore).call(context.Background(), func(c *content, _ time.Time) error {
+		f(&c.Gaps)
+		return nil
+	})
 }

@@ -166,7 +166,7 @@ func TestAgree_FindsBrokenStores(t *testing.T) {
 	storetest.Agree(t, 1, 150, h, h)
 	for _, name := range []string{
 		"forgets Unique", "forgets LatestOnly", "mixes up keys", "takes any token", "Retry is free",
-		"loses a task in a restart", "counts too much", "Requeue does nothing",
+		"loses a task in a restart", "counts too much", "Requeue does nothing", "loses gaps in a restart",
 		"knows no classes", "matches anything", "looks at the first alone", "takes the oldest first",
 	} {
 		t.Run(name, func(t *testing.T) {

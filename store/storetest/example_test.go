@@ -66,6 +66,13 @@ type content struct {
 	LastID   outbox.ID
 	Counters outbox.Stats         // of what is gone
 	Spent    map[string]time.Time // Unique keys that are taken after a delivery, and until when
+	Gaps     gapNotes
+}
+
+// gapNotes is what a store without quotas has to know of gaps: they have one reason.
+type gapNotes struct {
+	Untold outbox.Untold
+	Told   outbox.ID // the latest
 }
 
 type row struct {
@@ -162,7 +169,13 @@ func (s *fileStore) read(now time.Time) (*content, error) {
 // drop removes and counts the rows that f chooses.
 func (c *content) drop(why outbox.Reason, f func(r *row) bool) {
 	before := len(c.Rows)
-	c.Rows = slices.DeleteFunc(c.Rows, f)
+	c.Rows = slices.DeleteFunc(c.Rows, func(r *row) bool {
+		gone := f(r)
+		if gone {
+			c.Gaps.Untold.Add(outbox.UntoldOf(r.Task, why))
+		}
+		return gone
+	})
 	c.Counters.DroppedBy.Add(why, uint64(before-len(c.Rows)))
 }
 
@@ -294,6 +307,19 @@ func (s *fileStore) Create(ctx context.Context, tasks []outbox.Task) error {
 	})
 }
 
+// tell makes the event that tells of a gap.
+func (c *content) tell(now time.Time) {
+	if r := c.find(c.Gaps.Told); c.Gaps.Untold.Count == 0 || r != nil && r.State != outbox.Dead {
+		return
+	}
+	r := &row{Task: c.Gaps.Untold.Task(), Due: c.Gaps.Untold.DueAt(now)}
+	c.LastID = nextID(c.LastID)
+	r.ID, r.CreatedAt, r.DueAt = c.LastID, now, r.Due
+	c.Rows = append(c.Rows, r)
+	c.Counters.Accepted++
+	c.Gaps = gapNotes{Told: r.ID}
+}
+
 func nextID(last outbox.ID) outbox.ID {
 	if id := ulid.Make(); id.Time() > last.Time() {
 		return id
@@ -310,6 +336,9 @@ func (s *fileStore) Claim(ctx context.Context, req outbox.ClaimRequest) (got out
 		c.drop(outbox.ReasonExpired, func(r *row) bool {
 			return r.State == outbox.Waiting && !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(now)
 		})
+		if req.Gaps && (req.Match == nil || req.Match(outbox.GapName)) {
+			c.tell(now)
+		}
 		got.NextIn = outbox.Forever
 		due := c.due(req, now, &got)
 		size := 0
