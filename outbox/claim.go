@@ -91,7 +91,9 @@ func (d *dispatcher) outLocked() bool {
 // the dispatcher.
 func (d *dispatcher) claim(p plan) error {
 	d.fresh.Store(false) // before the claim: what comes during it is looked for again
-	c, err := d.o.store.Claim(d.caller, ClaimRequest{Max: p.max, MaxBytes: p.bytes, Lease: d.lease, Match: d.match, Newest: d.conf.newest})
+	c, err := d.o.store.Claim(d.caller, ClaimRequest{
+		Max: p.max, MaxBytes: p.bytes, Lease: d.lease, Match: d.match, Newest: d.conf.newest, Gaps: d.conf.gaps,
+	})
 	now := time.Now()
 	d.mu.Lock()
 	d.ended = 0

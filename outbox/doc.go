@@ -61,6 +61,9 @@
 // wall clock is set (P12), and what is due is published at that moment, not at the
 // next look: the loop interval is a safety net.
 //
+// What a time-to-live or a quota of the store has dropped is counted; with
+// [WithGapMarkers] the cloud is told of it too, in its place among the events.
+//
 // # Outages
 //
 // A gateway may be offline for days. After three attempts in a row that did not reach

@@ -27,6 +27,7 @@ type config struct {
 	batchEvents    int
 	batchBytes     int
 	linger         time.Duration
+	gaps           bool
 	headers        func(ctx context.Context) map[string]string
 }
 
@@ -143,4 +144,27 @@ func WithLogger(l *slog.Logger) Option {
 // applied after them.
 func WithDefaults(opts ...EventOption) Option {
 	return func(c *config) { c.defaults = append(c.defaults, opts...) }
+}
+
+// WithGapMarkers has the receiver told of events that were accepted and will not come,
+// because a quota of the store has dropped them or their time-to-live has run out. Then
+// the publisher gets, beside the events of the application, one named [GapName] for each
+// of these reasons, with a [Gap] as its payload:
+//
+//	if e.Name == outbox.GapName {
+//		var gap outbox.Gap
+//		err := e.Decode(&gap)
+//
+// It comes before the events that survived, as far as these wait for the same class, and
+// is an event like any other: counted, published at least once under an ID of its own,
+// retried. It has no key, so no key waits for it. Only [Permanent] makes a dead letter
+// of it, never the number of attempts.
+//
+// Without this option nothing is told, and nothing forgotten: the store goes on adding
+// up, and the first gap after the option was given tells of all that was dropped since
+// the store was made, or since the last one. A publisher that merely ignores gaps returns
+// nil for them. With a [Mux], a pattern has to match GapName; until one does, nothing is
+// told.
+func WithGapMarkers() Option {
+	return func(c *config) { c.gaps = true }
 }

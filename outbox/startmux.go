@@ -123,6 +123,7 @@ func (o *Outbox) muxDispatchers(ctx context.Context, m *Mux) (ds []*dispatcher) 
 	}
 	if m.prefix[""] == nil {
 		conf := o.config.with([]Option{WithConcurrency(1), WithLimiter(nil), WithBatch(0, 0, 0)})
+		conf.gaps = false // nobody to be told: each would be a dead letter, and another come after it
 		d := o.newDispatcher(ctx, &conf, m.publish, defaultBatchEvents)
 		d.dest, d.match = &destination{began: o.began, unlisted: true}, m.unhandled
 		ds = append(ds, d)

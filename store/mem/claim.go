@@ -15,8 +15,11 @@ import (
 // them stands in the way of the next task of its key.
 func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
 	var got outbox.Claimed
+	var dropped bool
 	err := s.step(ctx, func(now time.Time) error {
+		before := s.dropped
 		s.expireLocked(now)
+		dropped = s.dropped != before
 		if err := s.tellLocked(now, req); err != nil {
 			return err
 		}
@@ -46,6 +49,9 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 		}
 		return nil
 	})
+	if dropped { // there is a gap to tell, or the next of a key, which others may want
+		s.notify()
+	}
 	return got, err
 }
 

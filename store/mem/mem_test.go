@@ -3,6 +3,7 @@ package mem_test
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/mem"
@@ -52,4 +53,26 @@ func TestStore_NotifyMayCall(t *testing.T) {
 	if waiting != 1 {
 		t.Errorf("the listener saw %d tasks, want 1", waiting)
 	}
+}
+
+// A claim that drops something tells others, for whom there may be something now.
+func TestStore_NotifyOfDrop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mem.New()
+		defer s.Close()
+		if err := s.Create(t.Context(), []outbox.Task{{Event: outbox.Event{Name: "a"}, MaxAttempts: 1, TTL: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		calls := 0
+		defer s.Notify(func() { calls++ })()
+		time.Sleep(1)
+		for range 3 {
+			if _, err := s.Claim(t.Context(), outbox.ClaimRequest{Max: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if calls != 1 {
+			t.Errorf("the listener was called %d times, want once", calls)
+		}
+	})
 }

@@ -1,7 +1,7 @@
 package mem
 
 // Notify has f called after every call that may have made tasks claimable, until
-// stop is called: Create, Settle, Requeue and Delete. f runs in the goroutine of
+// stop is called: Create, Settle, Requeue, Delete, and a Claim that has dropped some. f runs in the goroutine of
 // that call, without the store's lock, so it may call the store.
 func (s *Store) Notify(f func()) (stop func()) {
 	s.mu.Lock()
