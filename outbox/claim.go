@@ -97,6 +97,9 @@ func (d *dispatcher) claim(p plan) error {
 	now := time.Now()
 	d.mu.Lock()
 	d.ended = 0
+	if d.claimErr = err; d.caller.Err() != nil {
+		d.claimErr = nil
+	}
 	d.gate.ramp.took(len(c.Tasks))
 	if len(c.Tasks) == 0 {
 		d.gate.forget(p.probe)

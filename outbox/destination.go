@@ -60,6 +60,8 @@ type destination struct {
 
 	delivered, refused, unavailable, dead atomic.Uint64
 	inFlight                              atomic.Int64
+	row                                   atomic.Int64 // attempts that failed since the last delivery
+	strays                                atomic.Int64 // publishers that were given up and have not come back
 
 	// In nanoseconds since began, by the monotonic clock (P12); 0 = never.
 	trying atomic.Int64 // when the first attempt began since the last delivery
@@ -103,6 +105,9 @@ func (t *destination) took(n int) {
 	if t.trying.Load() != 0 {
 		t.trying.Store(0)
 	}
+	if t.row.Load() != 0 {
+		t.row.Store(0)
+	}
 }
 
 // failed counts an attempt of one event that was not delivered.
@@ -118,6 +123,7 @@ func (t *destination) failed(r result, v Verdict) {
 	if v == Bury {
 		t.dead.Add(1)
 	}
+	t.row.Add(1)
 	t.mu.Lock()
 	t.lastErr, t.errAt = r.text, time.Now()
 	t.mu.Unlock()

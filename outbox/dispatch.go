@@ -67,13 +67,14 @@ type dispatcher struct {
 	unsettled int       // those, and what it has in hand
 	frees     bool      // settling those may make something claimable
 
-	gate     gate
-	hungry   bool  // the loop waits for the queue to get as low as
-	low      int   // this
-	stopping bool  // workers end when the queue is empty
-	closing  bool  // the settler ends when there is no outcome
-	failed   error // the settler has ended early
-	outage   error // the first sign of one
+	gate                gate
+	hungry              bool  // the loop waits for the queue to get as low as
+	low                 int   // this
+	stopping            bool  // workers end when the queue is empty
+	closing             bool  // the settler ends when there is no outcome
+	failed              error // the settler has ended early
+	claimErr, settleErr error // of the last call of the store; nil if it was well
+	outage              error // the first sign of one
 }
 
 // newDispatcher prepares a dispatcher that publishes up to batch tasks at a time.

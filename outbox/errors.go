@@ -68,7 +68,19 @@ var (
 	// the event's ID with it; handing the event in again may deliver it twice.
 	ErrOutcomeUnknown = errors.New("outbox: outcome unknown")
 
-	// ErrUnavailable is returned by Drain when the destination cannot be reached,
-	// and is what [Unavailable] marks an error with.
+	// ErrPaused is returned by Drain on an outbox that is paused, and by Health when
+	// that is why an event has become too old.
+	ErrPaused = errors.New("outbox: paused")
+
+	// ErrStale is returned by Health when an event has waited for longer than
+	// [WithMaxAge] allows.
+	ErrStale = errors.New("outbox: events are too old")
+
+	// ErrStuck is returned by Health when events wait, and none is delivered though
+	// they should be.
+	ErrStuck = errors.New("outbox: nothing is delivered")
+
+	// ErrUnavailable is returned by Drain and Health when the destination cannot be
+	// reached, and is what [Unavailable] marks an error with.
 	ErrUnavailable = errors.New("outbox: destination unavailable")
 )

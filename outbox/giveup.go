@@ -60,6 +60,7 @@ func (d *dispatcher) overdue(now time.Time) (*attempt, time.Duration) {
 			d.given.add(a)
 			d.workers--
 			d.lost++
+			d.dest.strays.Add(1)
 			return a, 0
 		}
 	}
@@ -122,6 +123,7 @@ func (w *worker) late() {
 		d.given.remove(a)
 	}
 	d.lost--
+	d.dest.strays.Add(-1)
 	d.mu.Unlock()
 
 	d.conf.log.LogAttrs(d.ctx, slog.LevelWarn, "outbox: publisher has come back after it was given up",

@@ -24,6 +24,7 @@ type config struct {
 	ramp           ramp
 	limiter        Limiter
 	observers      []*observer
+	maxAge         time.Duration
 	batchEvents    int
 	batchBytes     int
 	linger         time.Duration

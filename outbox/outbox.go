@@ -28,6 +28,7 @@ type Outbox struct {
 
 	began        time.Time               // a moment before New ran: nothing happens 0 after it
 	destinations map[string]*destination // by name; guarded by mu
+	ranLast      atomic.Int64            // nanoseconds after began: when the last dispatcher ended
 	own          *destination            // the one without a name
 }
 
@@ -72,6 +73,7 @@ func (o *Outbox) join(d *dispatcher) (leave func()) {
 	}
 	return func() {
 		unnotify()
+		o.ranLast.Store(int64(time.Since(o.began)))
 		o.swap(func(ds []*dispatcher) []*dispatcher {
 			return slices.DeleteFunc(ds, func(other *dispatcher) bool { return other == d })
 		})

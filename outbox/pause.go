@@ -1,10 +1,5 @@
 package outbox
 
-import "errors"
-
-// ErrPaused is returned by Drain while the outbox is paused.
-var ErrPaused = errors.New("outbox: paused")
-
 // Pause stops publishing: for an upgrade of the destination, for a metered link. No
 // attempt is begun any more; those under way end and are settled; what was claimed but
 // not begun waits again. Accepting goes on, and nothing is written for what waits. A

@@ -87,7 +87,13 @@ func (d *dispatcher) settleBatch(batch []Outcome) error {
 	last := 0
 	for failures := 0; ; failures++ {
 		err := d.o.settle(d.ctx, batch)
-		if err == nil || errors.Is(err, ErrLeaseLost) {
+		well := err == nil || errors.Is(err, ErrLeaseLost)
+		d.mu.Lock()
+		if d.settleErr = err; well {
+			d.settleErr = nil
+		}
+		d.mu.Unlock()
+		if well {
 			return nil // if lost, it was published by two, and settled once
 		}
 		quit, pause := d.quit, storePause(failures)
