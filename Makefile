@@ -58,6 +58,7 @@ examples: ## run the examples as a user would
 	go run ./examples/transaction
 	go run ./examples/cli
 	go run ./examples/webhook
+	go run ./examples/edge-gateway
 
 .PHONY: bench
 bench: ## the benchmark harness, under a minute
