@@ -51,7 +51,8 @@
 //
 // A refused or reset connection, a failed lookup and a timeout count as Unavailable
 // without a mark. Three attempts ([WithMaxAttempts]) are an event's budget; with the
-// last one it is a dead letter. A publisher that panics has spent one. [WithBackoff]
+// last one it is a dead letter, unless it has a Key: see [WithKeyPolicy]. A publisher that
+// panics has spent one. [WithBackoff]
 // says how long a refused event waits.
 //
 // # Time
@@ -75,8 +76,35 @@
 //
 //	ob.Wake()
 //
+// An answer of 429 or 503 may say how long to wait: [HTTPError] reads it. [WithLimiter]
+// keeps to a rate at all times.
+//
 // One event that brings the destination down, while others get through, is not taken
 // for an outage: it spends its attempts like any other.
+//
+// # Several destinations
+//
+// A [Mux] sends events to destinations by their names. Each has a gate of its own, so that
+// one that is away does not stop the others:
+//
+//	mux := outbox.NewMux()
+//	err := mux.Handle("reading.*", post)
+//	err = outbox.Handle(mux, "alarm.raised", func(ctx context.Context, a Alarm, e outbox.Event) error { … })
+//	err = ob.StartMux(ctx, mux)
+//
+// # Who goes first
+//
+// Within a class of [WithPriority] the oldest goes first, or with [NewestFirst] the
+// newest. Of the values of one sensor only the last may matter: [WithLatestOnly]. What
+// becomes of the events behind one that fails for good is said by [WithKeyPolicy]; by
+// default their key waits.
+//
+// # Seeing it
+//
+// [Outbox.Health] is for a health endpoint, [Outbox.Stats] and [Outbox.Destinations] for
+// a metrics page, [WithObserver] for a metrics library, [WithGapMarkers] for the receiver.
+// Dead letters are listed by a [Filter] and requeued or deleted by it:
+// [Outbox.RequeueWhere].
 //
 // # Stopping
 //
