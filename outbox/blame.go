@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -10,21 +11,26 @@ import (
 // never die, and shut the gate for all others again and again.
 //
 // What tells them apart is that others get through, while it fails or around it. That
-// happens to the innocent, too: to what is under way as a link breaks, or to the one
-// event that a short outage meets. So once is for free, and then it costs an attempt
-// each time.
+// happens to the innocent, too: to the one that a short break of the link meets. So it
+// takes two times, each with others that got through after it as well, and from then on
+// each costs an attempt. What failed before an outage, or with several others, is not
+// blamed: many such events at once do look like an outage, and die when they are fewer.
 type blame struct {
 	busy atomic.Bool // something is known of an event: who gets through need not take the lock otherwise
 
-	mu      sync.Mutex
-	failed  ID   // the event that could not get through since the last that did
-	some    bool // there is one
-	several bool // more than one, or the one was blamed already
-	times   map[ID]int
+	mu sync.Mutex // guards what follows; taken after the dispatcher's
+
+	// Of the failures since the last event that got through.
+	run    [shutAfter]ID // the first few events
+	n      int           // of them
+	beside []ID          // those whose attempt others got through beside
+	out    bool          // the gate has shut
+
+	times map[ID]int // how often an event failed, and others did not
 }
 
 // maxBlamed bounds the memory for events that were blamed (P7). It is far more than fail
-// at a time; what is forgotten gets one more attempt for free.
+// at a time; what is forgotten gets some more attempts for free.
 const maxBlamed = 1024
 
 // fails notes that the event could not reach the destination, and whether others have
@@ -33,16 +39,26 @@ func (b *blame) fails(id ID, others bool) (costs bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.busy.Store(true)
-	b.several = b.several || others || b.some && b.failed != id
-	b.some, b.failed = true, id
-	if others {
-		b.addLocked(id)
+	if b.n < len(b.run) && !slices.Contains(b.run[:b.n], id) {
+		b.run[b.n] = id
+		b.n++
+	}
+	if others && !b.out && len(b.beside) < maxBlamed && !slices.Contains(b.beside, id) {
+		b.beside = append(b.beside, id)
 	}
 	if b.times[id] < 2 {
 		return false
 	}
 	b.times[id]--
 	return true
+}
+
+// outage notes that the gate has shut. Others did get through beside what is under way
+// then, but before the link broke.
+func (b *blame) outage() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.beside, b.out = b.beside[:0], true
 }
 
 // passes notes that the event got through.
@@ -52,17 +68,20 @@ func (b *blame) passes(id ID) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.some && !b.several && b.failed != id {
-		b.addLocked(b.failed) // one before it got through, or nobody knows, and this one after it
+	if b.n < len(b.run) {
+		for _, failed := range b.run[:b.n] {
+			if !slices.Contains(b.beside, failed) {
+				b.beside = append(b.beside, failed)
+			}
+		}
 	}
+	for _, failed := range b.beside {
+		if b.times == nil || len(b.times) >= maxBlamed {
+			b.times = map[ID]int{}
+		}
+		b.times[failed]++
+	}
+	b.n, b.beside, b.out = 0, b.beside[:0], false
 	delete(b.times, id)
-	b.some, b.several = false, false
 	b.busy.Store(len(b.times) > 0)
-}
-
-func (b *blame) addLocked(id ID) {
-	if len(b.times) >= maxBlamed || b.times == nil {
-		b.times = map[ID]int{}
-	}
-	b.times[id]++
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,5 +159,88 @@ func TestPoison_InADrain(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.Equal(t, outbox.Drained{Delivered: 100, Retried: 1, Waiting: 1}, n)
+	})
+}
+
+// Several at once look like an outage, and are not blamed. Fewer are.
+func TestPoison_Several(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := setup(t, outbox.WithConcurrency(1))
+		f.enqueueMany("poison", 3, outbox.WithMaxAttempts(1))
+		f.start(poisoned(false))
+		alarms := func() {
+			for range 20 {
+				f.enqueue("alarm", outbox.WithPriority(outbox.High))
+				time.Sleep(10 * time.Minute)
+			}
+		}
+		alarms()
+		require.Equal(t, uint64(20), f.stats().Delivered)
+		require.Zero(t, f.stats().Dead)
+		_, err := f.Delete(t.Context(), f.tasks()[0].ID)
+		require.NoError(t, err)
+		alarms()
+		require.Equal(t, uint64(40), f.stats().Delivered)
+		require.Equal(t, uint64(2), f.stats().Dead)
+	})
+}
+
+// What is under way as a link breaks is not blamed, however often it happens, though
+// others got through beside it.
+func TestPoison_UnderWayAsTheLinkBreaks(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := setup(t, outbox.NoRamp())
+		var l link
+		f.start(func(ctx context.Context, e outbox.Event) error {
+			if e.Name == "slow" {
+				time.Sleep(10 * time.Second)
+			}
+			return l.answer(ctx, e)
+		})
+		f.enqueueMany("slow", 4, outbox.WithMaxAttempts(1), outbox.WithPriority(outbox.Low))
+		for range 10 {
+			f.enqueueMany("quick", 10, outbox.WithMaxAttempts(1))
+			time.Sleep(3 * time.Second)
+			l.down.Store(true)
+			f.enqueueMany("quick", 10, outbox.WithMaxAttempts(1))
+			time.Sleep(30 * time.Second)
+			l.down.Store(false)
+			f.Wake()
+		}
+		time.Sleep(time.Minute)
+		require.Equal(t, uint64(204), f.stats().Delivered)
+	})
+}
+
+// Two times are for free, with others getting through after each; the third is not.
+func TestPoison_TwoTimes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := setup(t, outbox.WithConcurrency(1))
+		r := f.receiver(poisoned(false))
+		f.enqueue("poison", outbox.WithMaxAttempts(1))
+		f.start(r.publish)
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			f.enqueue("healthy")
+		}
+		time.Sleep(time.Second)
+		require.Equal(t, 3, strings.Count(r.names(), "poison"))
+		require.Equal(t, uint64(1), f.stats().Dead)
+	})
+}
+
+// Several that fail at one moment are blamed if others get through beside them.
+func TestPoison_SeveralBesideOthers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := setup(t)
+		f.enqueueMany("poison", 5)
+		f.start(poisoned(true))
+		for range 300 {
+			f.enqueue("healthy")
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, uint64(5), f.stats().Dead)
+		require.Equal(t, uint64(300), f.stats().Delivered)
+		require.Empty(t, f.log.at(slog.LevelWarn), "no outage")
 	})
 }

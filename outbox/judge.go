@@ -183,6 +183,7 @@ func (d *dispatcher) noteLocked(probe uint64, s summary) (n *news) {
 			d.outage = s.down
 		}
 		if d.gate.failed(time.Now(), probe, s.after) {
+			d.blame.outage()
 			n = &news{down: s.down, state: GateShut}
 		}
 		if d.outLocked() {
