@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,5 +168,30 @@ func TestStartBatch_Keys(t *testing.T) {
 		synctest.Wait()
 		a := slices.DeleteFunc(got, func(s string) bool { return s == "b1" })
 		require.Equal(t, []string{"a1", "a2", "a3"}, a)
+	})
+}
+
+// A batch that hangs is given up as one event is: others go on, and what comes of it
+// late counts event by event.
+func TestStartBatch_GivesUpOnPublishers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := setup(t, outbox.WithConcurrency(1), outbox.WithBatch(3, 0, 0))
+		var second atomic.Bool
+		f.run(func(ctx context.Context) error {
+			return f.StartBatch(ctx, func(_ context.Context, events []outbox.Event) []error {
+				if second.Swap(true) {
+					return nil
+				}
+				time.Sleep(100 * time.Second)
+				return []error{nil, outbox.Permanent(errRefused), errRefused}
+			})
+		})
+		f.enqueueMany("e", 5)
+		time.Sleep(time.Minute)
+		require.Equal(t, uint64(2), f.stats().Delivered)
+		require.Equal(t, uint64(3), f.stats().InFlight)
+		time.Sleep(45 * time.Second)
+		require.Equal(t, uint64(4), f.stats().Delivered, "one of the batch at once, one again")
+		require.Equal(t, uint64(1), f.stats().Dead)
 	})
 }

@@ -174,4 +174,6 @@ func BenchmarkEnqueue(b *testing.B) {
 }
 
 // quiet is for tests that do not look at the log.
-func quiet() outbox.Option { return outbox.WithLogger(slog.New(slog.DiscardHandler)) }
+func quiet() outbox.Option { return outbox.WithLogger(quietLogger) }
+
+var quietLogger = slog.New(slog.DiscardHandler)

@@ -101,10 +101,13 @@
 //
 // # Seeing it
 //
-// [Outbox.Health] is for a health endpoint, [Outbox.Stats] and [Outbox.Destinations] for
-// a metrics page, [WithObserver] for a metrics library, [WithGapMarkers] for the receiver.
-// Dead letters are listed by a [Filter] and requeued or deleted by it:
-// [Outbox.RequeueWhere].
+// [Outbox.Health] is nil, or says why events do not flow: it is what a health endpoint
+// asks. [Outbox.Stats] counts what the store has, [Outbox.Destinations] what became of
+// attempts, and [WithObserver] is told of each event as it happens: metrics are made
+// there, and alarms for dead letters. [Outbox.Pause] and [Outbox.Resume] stop publishing
+// for a while; accepting goes on.
+// [WithGapMarkers] tells the receiver what was dropped, and a [Filter] finds dead letters
+// for [Outbox.RequeueWhere].
 //
 // # Stopping
 //
