@@ -93,3 +93,31 @@ func ExamplePermanent() {
 	// Output:
 	// order.created is dead: permanent - 422: unknown customer
 }
+
+func ExampleMux() {
+	ob := outbox.New(mem.New(), quiet())
+	ctx := context.Background()
+	mux := outbox.NewMux()
+	err := errors.Join(
+		mux.Handle("reading.*", func(context.Context, outbox.Event) error {
+			return outbox.HTTPError(503, nil) // the cloud is away
+		}),
+		outbox.Handle(mux, "alarm.raised", func(_ context.Context, text string, e outbox.Event) error {
+			fmt.Println("siren:", text)
+			return nil
+		}),
+	)
+	if err != nil {
+		fmt.Println(err)
+	}
+	for name, payload := range map[string]any{"reading.taken": 21.5, "alarm.raised": "fire"} {
+		if _, err := ob.Enqueue(ctx, name, payload); err != nil {
+			fmt.Println(err)
+		}
+	}
+	drained, err := ob.DrainMux(ctx, mux)
+	fmt.Println(drained.Delivered, "delivered,", drained.Waiting, "waits:", err)
+	// Output:
+	// siren: fire
+	// 1 delivered, 1 waits: destination "reading.*": HTTP status 503
+}
