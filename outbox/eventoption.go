@@ -77,7 +77,9 @@ func WithUnique(key string) EventOption {
 
 // WithUniqueFor keeps the key of [WithUnique] taken for d after the event was
 // delivered: a double click, or a message that comes twice, is refused even when the
-// first was quick. The time is measured on the store's clock, like a TTL.
+// first was quick. One that dies or is dropped frees the key at once. The time is
+// measured on the store's clock, like a TTL: after a restart the key may stay taken for
+// longer. On disk each such key takes some hundred bytes until then, which no quota counts.
 func WithUniqueFor(d time.Duration) EventOption {
 	return func(t *Task) { t.UniqueFor = d }
 }

@@ -95,8 +95,8 @@
 //
 // # Time
 //
-// Due times, leases and time-to-live are on the store's own clock, which clock.go
-// explains. IDs rise whatever the clock does (id.go).
+// Due times, leases, time-to-live and the time for which a Unique key stays taken after a
+// delivery (spent.go) are on the store's own clock, which clock.go explains. IDs rise whatever the clock does (id.go).
 //
 // # Order
 //
@@ -117,6 +117,9 @@
 // would need a second sequence on disk, which bbolt can give no number before the
 // commit, and the IDs that consumers see would disagree with the order in which they
 // see them.
+//
+// A dead letter may park its key for all that is younger: see park.go. Whether one does
+// follows from the dead letters alone, and a claim knows it before it takes a head (P4).
 //
 // # What it assumes of the disk
 //

@@ -124,7 +124,7 @@ func (s *Store) headLocked(e *entry) bool {
 
 // parkedLocked reports whether an older task of e's key is a dead letter that parks it.
 func (s *Store) parkedLocked(e *entry) bool {
-	return slices.ContainsFunc(s.tasks, func(d *entry) bool {
+	return e.Key != "" && slices.ContainsFunc(s.tasks, func(d *entry) bool {
 		return d.Key == e.Key && d.ID.Compare(e.ID) < 0 && d.ParksKey()
 	})
 }

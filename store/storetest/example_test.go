@@ -204,7 +204,7 @@ func (c *content) outdone(latest string) bool {
 
 // parked reports whether an older task of the key has died and parked it.
 func (c *content) parked(r *row) bool {
-	return slices.ContainsFunc(c.Rows, func(old *row) bool {
+	return r.Key != "" && slices.ContainsFunc(c.Rows, func(old *row) bool {
 		return old.Key == r.Key && old.ID.Compare(r.ID) < 0 && old.ParksKey()
 	})
 }

@@ -12,7 +12,7 @@ var parkRules = []rule{
 	{92, "Requeue of a parked key", "P4: requeueing the first dead letter of a parked key lets it go on; requeueing all of them delivers them in the order of their IDs.", unparkedByRequeue},
 	{93, "Delete of a parked key", "Deleting the dead letter that parks a key lets it go on with what still waits.", unparkedByDelete},
 	{94, "who parks a key", "Only a dead ParkWholeKey task parks its key, and only for what is younger; what died because its key was parked parks nothing.", whoParks},
-	{95, "what is parked", "A task of a parked key waits until it would be claimed: a delay leaves it waiting, and so does a request whose Max is used up before its turn; it expires before it dies. Create claims nothing of a parked key.", whatIsParked},
+	{95, "what is parked", "A task of a parked key waits until it would be claimed: a delay leaves it waiting, and so does a request that does not match, or whose Max is used up before its turn; it expires before it dies. Create claims nothing of a parked key.", whatIsParked},
 }
 
 func policy(p outbox.KeyPolicy) func(*outbox.Task) { return func(t *outbox.Task) { t.KeyPolicy = p } }
@@ -165,6 +165,10 @@ func whatIsParked(c *trial) {
 	c.create(task("n2"))
 	c.one("claim of what comes before", "n1")
 	c.parked("nothing, for it was not its turn", "")
+	only := func(name string) bool { return name == "n3" }
+	c.create(task("n3"))
+	c.named("claim that does not match", c.claimed(outbox.ClaimRequest{Max: many, Lease: aWhile, Match: only}).Tasks, "n3")
+	c.parked("nothing, for nothing of the key was asked for", "")
 	c.pass(short)
 	c.named("claim", c.claim(many), "n2")
 	c.await("the delay of the head passes", func() bool {
