@@ -24,12 +24,6 @@ type alarm struct {
 	Sensor int `json:"sensor"`
 }
 
-// logLine is telemetry that nobody misses much.
-type logLine struct {
-	Number int    `json:"number"`
-	Text   string `json:"text"`
-}
-
 // sense has all sensors report, round after round, until ctx ends.
 func (g *gateway) sense(ctx context.Context) error {
 	tick := time.NewTicker(g.every)
