@@ -1,6 +1,7 @@
 # The one place that says how each check is run; .ci/run calls these targets.
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+BENCHSTAT   = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 FUZZTIME   ?= 8s
 PLATFORMS   = linux/arm linux/arm64 linux/386 linux/mipsle linux/riscv64 windows/amd64 darwin/arm64
 
@@ -67,6 +68,24 @@ bench: ## the benchmark harness, under a minute
 .PHONY: bench-peers
 bench-peers: ## the same with the queues, logs and databases of others in the same run: some ten minutes
 	go -C cmd/bench run -tags peers . -peers all
+
+REF        ?= HEAD
+BENCHCOUNT ?= 6
+BENCHFLAGS ?= -workloads enqueue,batch,pipeline,drain
+BENCHUNITS  = events_per_second OR call_p99 OR disk_bytes_per_event OR allocs_per_event OR cpu_per_event
+
+.PHONY: bench-compare
+bench-compare: ## benchstat: this tree against the commit REF (HEAD), in turns, by this tree's harness
+	@set -e; tmp=$$(mktemp -d); trap 'git worktree remove --force $$tmp/tree; rm -rf $$tmp' EXIT; \
+	git worktree add --quiet --detach $$tmp/tree $(REF); \
+	cp cmd/bench/go.mod cmd/bench/go.sum $$tmp/; \
+	go mod edit -replace github.com/goutbox/goutbox=$$tmp/tree $$tmp/go.mod; \
+	go -C cmd/bench build -modfile $$tmp/go.mod -o $$tmp/before .; \
+	go -C cmd/bench build -o $$tmp/after .; \
+	for i in $$(seq $(BENCHCOUNT)); do for one in before after; do \
+		$$tmp/$$one -o bench -rounds 1 $(BENCHFLAGS) >>$$tmp/$$one.txt; \
+	done; done; \
+	go run $(BENCHSTAT) -ignore folder,note -filter '.unit:($(BENCHUNITS))' before=$$tmp/before.txt after=$$tmp/after.txt
 
 .PHONY: bench-smoke
 bench-smoke: ## the harness' own tests: every workload on every store and peer for a moment

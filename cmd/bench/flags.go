@@ -33,7 +33,7 @@ type config struct {
 // and shows figures as they are in the first second; a full one includes the
 // checkpoints of a longer backlog.
 const (
-	quickDuration = 700 * time.Millisecond
+	quickDuration = 400 * time.Millisecond
 	quickEvents   = 100_000
 	fullDuration  = 5 * time.Second
 	fullEvents    = 1_000_000

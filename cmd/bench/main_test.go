@@ -76,7 +76,7 @@ func TestRun_EveryWorkloadOnEveryStore(t *testing.T) {
 func TestRun_Outputs(t *testing.T) {
 	for output, want := range map[string][]string{
 		"table": {"machine: ", "go: go", "disk: ", "note: FEWER THAN 3 ROUNDS", "batch: one producer", "of ceiling", "checked: all"},
-		"bench": {"Unit events_per_second better=higher", "BenchmarkBatch/store=bolt/producers=1 "},
+		"bench": {"Unit events_per_second better=higher", "BenchmarkBatch/store=bolt/producers=1 ", "\n# batch: "},
 	} {
 		status, stdout, stderr := bench(t, t.Context(), "-workloads", "batch", "-duration", "20ms", "-rounds", "2", "-o", output)
 		if status != 0 {

@@ -101,6 +101,11 @@ func (o *textOutput) end(company string) error {
 // benchOutput is for benchstat.
 type benchOutput struct{ textOutput }
 
+// workload is a comment: what looks like "key: value" would divide the results.
+func (o *benchOutput) workload(_ *runner, w workload.Workload) {
+	fmt.Fprintf(o.w, "\n%s\n", report.Wrap("# "+w.Name+": "+w.About, "# "))
+}
+
 func (o *benchOutput) rows(_ *runner, _ workload.Workload, rows []*report.Row) {
 	report.Bench(o.w, rows)
 }
