@@ -239,12 +239,14 @@ func TestPark_LogFull(t *testing.T) {
 			}
 		}
 		require.Greater(t, fails, 1)
-		require.Equal(t, []string{"other"}, namesOf(claim(t, s, 10)), "parked, and there is no room to say so")
+		// Retries that the log has not taken after all wait again, and may be there too.
+		names := namesOf(claim(t, s, 1000))
+		require.Contains(t, names, "other")
+		require.NotContains(t, names, "2", "parked, and there is no room to say so")
 	})
-	require.Equal(t, []string{"1"}, deadNames(t, s))
 	disk.Inject(nil)
 	await(t, func() bool {
-		require.Empty(t, claim(t, s, 1))
+		require.NotContains(t, namesOf(claim(t, s, 1000)), "2")
 		return len(deadNames(t, s)) == 2
 	})
 }
