@@ -66,7 +66,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.IntVar(&c.Events, "n", quickEvents, "events of the backlog of drain, backlog, outage and recover; 1000000 with -full")
 	f.BoolVar(&c.Cold, "cold", false, "backlog opens the store from a cold page cache, too: Linux, as root; it is that of all programs")
 	quick := f.Bool("quick", false, "less than a minute; this is the default")
-	f.BoolVar(&c.full, "full", false, "longer measurements, some minutes in all")
+	f.BoolVar(&c.full, "full", false, "longer measurements, some twenty minutes in all")
 	f.StringVar(&c.output, "o", "table", "output: table, json, or bench, which benchstat reads")
 	f.Uint64Var(&c.seed, "seed", 1, "of the payloads' noise")
 	f.StringVar(&c.plots, "plot", "", "folder for plots, as SVG and PNG: throughput by producers, latency, bytes per event, heap over backlog")

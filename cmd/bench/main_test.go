@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,6 +148,39 @@ func TestRun_FailsWhenAnAcknowledgedEventIsNotThere(t *testing.T) {
 			}
 		}
 		subjects = old
+	}
+}
+
+// restless writes while its destination is down: by each count a byte more.
+type restless struct {
+	subject.Queue
+	subject.Trier
+	subject.Waker
+	bytes *atomic.Uint64
+}
+
+func (r *restless) Counts(ctx context.Context) (subject.Counts, error) {
+	c, err := r.Queue.Counts(ctx)
+	c.Bytes = r.bytes.Add(1)
+	return c, err
+}
+
+func TestRun_FailsWhenAnOutageIsNotFree(t *testing.T) {
+	old := subjects
+	defer func() { subjects = old }()
+	restive := subject.Bolt
+	restive.Name = "restless"
+	restive.Open = func(dir string) (subject.Queue, error) {
+		q, err := subject.Bolt.Open(dir)
+		if err != nil {
+			return nil, err
+		}
+		return &restless{q, q.(subject.Trier), q.(subject.Waker), new(atomic.Uint64)}, nil
+	}
+	subjects = []subject.Subject{restive}
+	status, _, stderr := bench(t, t.Context(), "-workloads", "outage", "-duration", "20ms", "-rounds", "1", "-n", "100")
+	if want := "has written 1 bytes while the destination was down"; status != exitFailed || !strings.Contains(stderr, want) {
+		t.Errorf("exit status %d, and no %q in:\n%s", status, want, stderr)
 	}
 }
 
