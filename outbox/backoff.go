@@ -19,6 +19,18 @@ func (c *config) backoffOf(t *Task) Backoff {
 	return c.backoff
 }
 
+// pause is how long a task waits after attempt n. The backoff is the application's code:
+// one that panics is logged, and the default takes its place.
+func (c *config) pause(t *Task, n int) (d time.Duration) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.log.Error("outbox: the backoff panicked, using the default", "attempt", n, "panic", v)
+			d = ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)(n)
+		}
+	}()
+	return min(max(c.backoffOf(t)(n), 0), maxWait)
+}
+
 // ExponentialBackoff waits for a random time of at most base after the first
 // attempt, twice that after the second, and so on up to max ("full jitter": what
 // failed together must not come back together). A base that is not positive is 1

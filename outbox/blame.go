@@ -53,6 +53,17 @@ func (b *blame) fails(id ID, others bool) (costs bool) {
 	return true
 }
 
+// suspects reports whether the event has failed where others did not: it goes alone, so
+// that others do not share its fate.
+func (b *blame) suspects(id ID) bool {
+	if !b.busy.Load() {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.times[id] > 0
+}
+
 // outage notes that the gate has shut. Others did get through beside what is under way
 // then, but before the link broke.
 func (b *blame) outage() {

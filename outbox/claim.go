@@ -92,7 +92,8 @@ func (d *dispatcher) outLocked() bool {
 func (d *dispatcher) claim(p plan) error {
 	d.fresh.Store(false) // before the claim: what comes during it is looked for again
 	c, err := d.o.store.Claim(d.caller, ClaimRequest{
-		Max: p.max, MaxBytes: p.bytes, Lease: d.lease, Match: d.match, Newest: d.conf.newest, Gaps: d.conf.gaps,
+		Max: p.max, MaxBytes: p.bytes, Lease: d.lease, Match: d.match, Gaps: d.conf.gaps,
+		Newest: d.conf.newest && p.probe == 0, // a probe that has failed would be the newest again
 	})
 	now := time.Now()
 	d.mu.Lock()

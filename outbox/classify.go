@@ -94,6 +94,9 @@ func unreachable(err error, onWire bool) bool {
 			return true
 		}
 	}
+	if slices.Contains(errorsOfTLS, fmt.Sprintf("%T", err)) {
+		return true
+	}
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		// The peer has hung up. Without a connection around it, it is more likely
 		// that the payload is cut, and that would be the event's own fault.
@@ -106,6 +109,15 @@ func unreachable(err error, onWire bool) bool {
 		return slices.ContainsFunc(e.Unwrap(), func(err error) bool { return unreachable(err, onWire) })
 	}
 	return false
+}
+
+// errorsOfTLS are the types of errors that end a TLS handshake: nothing was sent, so
+// nothing is known of the event. A device that boots in 1970 meets them until it knows
+// the time (P12), and one behind a captive portal until somebody has logged in. They go by
+// name, for importing crypto/tls would add a megabyte to programs that do not use it.
+var errorsOfTLS = []string{
+	"x509.CertificateInvalidError", "x509.HostnameError", "x509.UnknownAuthorityError",
+	"*tls.CertificateVerificationError", "tls.RecordHeaderError",
 }
 
 // errnosOfNetwork are the bare errors of the system that count. On Windows those

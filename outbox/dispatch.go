@@ -47,7 +47,8 @@ type dispatcher struct {
 	failures int       // claims that failed in a row
 	claimed  time.Time // when it last claimed
 
-	total Drained // of a drain; of the settler alone, until it is done
+	held  []heldBack // of a drain; guarded by mu
+	total Drained    // of a drain; of the settler alone, until it is done
 
 	mu       sync.Mutex // guards what follows; held for a few instructions, never during a call of the store, the publisher or the logger
 	ready    sync.Cond  // workers wait for the queue
@@ -97,9 +98,6 @@ func (o *Outbox) newDispatcher(ctx context.Context, conf *config, publish func(c
 		d.ahead, d.linger = max(d.ahead, aheadBatches*batch), conf.linger
 	}
 	d.lease = min(conf.lease(1+d.ahead/(conf.concurrency*batch))+d.linger, MaxLease)
-	if conf.limiter != nil {
-		d.lease = MaxLease // a limiter may take its time
-	}
 	d.gate.ramp = conf.ramp
 	d.ready.L, d.settling.L = &d.mu, &d.mu
 	return d
@@ -222,6 +220,8 @@ func (d *dispatcher) stop() error {
 	}
 
 	d.mu.Lock()
+	d.settleHeldLocked()
+	d.held = nil
 	d.closing = true
 	d.settling.Signal()
 	d.mu.Unlock()
@@ -232,7 +232,7 @@ func (d *dispatcher) stop() error {
 // releaseQueueLocked gives back what was claimed but not begun, due at once.
 func (d *dispatcher) releaseQueueLocked() {
 	for {
-		tasks, probe := d.queue.take(d.ahead, maxAheadBytes)
+		tasks, probe := d.queue.take(d.ahead, maxAheadBytes, nil)
 		if len(tasks) == 0 {
 			return
 		}

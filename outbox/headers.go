@@ -21,7 +21,7 @@ import (
 //
 // and in the publisher Extract from propagation.MapCarrier(e.Headers).
 //
-// f is called once for each call, in the caller's goroutine. If it panics the event is
+// A header without a name is left out. f is called once for each call, in the caller's goroutine. If it panics the event is
 // accepted without its headers, and that is logged, the first time.
 func WithHeaders(f func(ctx context.Context) map[string]string) Option {
 	return func(c *config) { c.headers = f }
@@ -47,7 +47,7 @@ func (o *Outbox) headersOf(ctx context.Context) (headers map[string]string) {
 // addHeaders adds what is missing.
 func (t *Task) addHeaders(from map[string]string) {
 	for name, value := range from {
-		if _, known := t.Headers[name]; !known {
+		if _, known := t.Headers[name]; !known && name != "" {
 			WithHeader(name, value)(t)
 		}
 	}

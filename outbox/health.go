@@ -88,7 +88,10 @@ func (t *destination) stuck(patience time.Duration, st DestinationStats) error {
 	}
 	tried := time.Since(t.began) - trying
 	fails, hang := t.row.Load(), t.strays.Load()
-	if tried <= patience || fails < shutAfter && hang == 0 {
+	t.mu.Lock()
+	quiet := time.Since(t.errAt) > patience // nothing was tried since: what waits is not due
+	t.mu.Unlock()
+	if tried <= patience || hang == 0 && (fails < shutAfter || quiet) {
 		return nil
 	}
 	return fmt.Errorf("%w: destination %q: tried for %s, %d attempts failed and %d publishers hang: %s",

@@ -49,7 +49,7 @@ func (c *config) outcome(t *Task, r result) Outcome {
 	case r.after > 0:
 		out.Verdict, out.Delay = Retry, min(r.after, maxWait)
 	default:
-		out.Verdict, out.Delay = Retry, min(max(c.backoffOf(t)(n), 0), maxWait)
+		out.Verdict, out.Delay = Retry, c.pause(t, n)
 	}
 	return out
 }
@@ -101,7 +101,7 @@ func (c *config) report(ctx context.Context, t *Task, r result, out Outcome) {
 }
 
 // result reads the error of an event of the attempt, knowing what went on meanwhile.
-// beside: others of the same call got through.
+// beside: one behind it in the same call got through.
 func (d *dispatcher) result(a *attempt, id ID, err error, beside bool) result {
 	r := classify(err)
 	switch {
@@ -112,12 +112,10 @@ func (d *dispatcher) result(a *attempt, id ID, err error, beside bool) result {
 	case r.class == delivered:
 		d.blame.passes(id)
 	case r.class == unavailable:
-		others := d.passed.Load() != a.passed
-		costs := d.blame.fails(id, others)
-		if costs || beside || others && d.drain { // a drain is short, and does not see the event again
+		r.alone = d.passed.Load() != a.passed
+		if d.blame.fails(id, r.alone) || beside {
 			r.class = refused
 		}
-		r.alone = others
 	}
 	return r
 }
@@ -125,9 +123,11 @@ func (d *dispatcher) result(a *attempt, id ID, err error, beside bool) result {
 // judge decides what becomes of each event of an attempt, reports it, and sums up.
 func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome, summary) {
 	var s summary
-	for _, err := range errs {
+	last := -1 // that was delivered: what failed behind it may have met a link that broke
+	for i, err := range errs {
 		if err == nil {
 			s.delivered++
+			last = i
 		}
 	}
 	d.passed.Add(uint64(s.delivered)) // first: within a batch, too, others may get through
@@ -138,7 +138,11 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 	}
 	for i := range a.tasks {
 		t := &a.tasks[i]
-		r := d.result(a, t.ID, errs[i], s.delivered > 0)
+		r := d.result(a, t.ID, errs[i], i < last)
+		if d.drain && r.class == unavailable && r.alone {
+			d.holdBack(*t, r)
+			continue
+		}
 		out := d.conf.outcome(t, r)
 		switch {
 		case r.class == refused || r.class == permanent:

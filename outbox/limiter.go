@@ -90,9 +90,16 @@ func (d *dispatcher) admitLocked() {
 // claimedTooMuchLocked gives back all but the next call's, as after a burst that the
 // limiter has ended: what has become due since may be more urgent.
 func (d *dispatcher) claimedTooMuchLocked() {
-	if tasks, probe := d.queue.take(d.batch, d.bytes); len(tasks) > 0 {
-		d.releaseQueueLocked()
-		d.queue.add(tasks, probe, time.Now())
+	if d.queue.n == 0 {
+		return
+	}
+	at := d.queue.chunks[0].at
+	tasks, probe := d.queue.take(d.batch, d.bytes, nil)
+	again := d.queue.n > 0
+	d.releaseQueueLocked()
+	d.queue.add(tasks, probe, at) // it has lingered already
+	if again {
+		d.wake()
 	}
 }
 

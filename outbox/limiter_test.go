@@ -69,7 +69,6 @@ func TestLimiter(t *testing.T) {
 		require.Len(t, r.calls(), 200)
 		synctest.Wait()
 		require.Equal(t, int64(200), l.calls.Load(), "asked once for each")
-		require.Equal(t, outbox.MaxLease, f.store.lease, "what waits for the limiter is nobody else's")
 		require.Equal(t, uint64(200), f.stats().Delivered)
 	})
 }

@@ -42,6 +42,8 @@ const (
 	defaultBatchEvents    = 100
 	defaultBatchBytes     = 1 << 20
 	maxLinger             = time.Hour
+	maxBatchEvents        = 10_000
+	maxConcurrency        = 1 << 16
 	defaultBackoffBase    = time.Second
 	defaultBackoffMax     = 5 * time.Minute
 )
@@ -65,10 +67,10 @@ func (c config) with(opts []Option) config {
 	}
 	c.loopInterval = positive(c.loopInterval, defaultLoopInterval)
 	c.publishTimeout = positive(c.publishTimeout, defaultPublishTimeout)
-	c.concurrency = positive(c.concurrency, defaultConcurrency)
+	c.concurrency = min(positive(c.concurrency, defaultConcurrency), maxConcurrency)
 	c.maxPayload = positive(c.maxPayload, defaultMaxPayload)
 	c.ramp = c.ramp.withDefaults()
-	c.batchEvents = positive(c.batchEvents, defaultBatchEvents)
+	c.batchEvents = min(positive(c.batchEvents, defaultBatchEvents), maxBatchEvents)
 	c.batchBytes = positive(c.batchBytes, defaultBatchBytes)
 	c.linger = min(max(c.linger, 0), maxLinger)
 	if c.backoff == nil {
@@ -98,7 +100,7 @@ func WithLoopInterval(d time.Duration) Option {
 
 // WithConcurrency says how many publishers each Start, StartBatch or Drain runs at
 // a time; 16 by default. Set it to 1 for a destination that takes one call at a
-// time, and higher for one that answers slowly.
+// time, and higher for one that answers slowly; 65,536 is the most.
 func WithConcurrency(n int) Option {
 	return func(c *config) { c.concurrency = n }
 }

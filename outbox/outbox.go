@@ -49,7 +49,7 @@ func New(store Store, opts ...Option) *Outbox {
 
 // Wake says that now is a good time: "the link is up". Each Start and StartBatch
 // of this outbox looks for work, and if it waits for its destination, probes it at
-// once, even while an earlier probe still hangs. Wake does not block and may be
+// once, even while an earlier probe still hangs if a publisher is free ([WithConcurrency]). Wake does not block and may be
 // called at any time, as often as you like.
 func (o *Outbox) Wake() {
 	for _, d := range *o.running.Load() {

@@ -24,7 +24,8 @@ import (
 //
 // ctx ends after the publish timeout, and must be obeyed. A publisher that goes on
 // for a second more is given up, and its goroutine stays behind, so that the others
-// can go on. Its result counts for another two minutes; after that, the attempt has
+// can go on; as many as run at a time may be lost so, then nothing goes on until one
+// returns, and [Outbox.Health] says so. Its result counts for another two minutes; after that, the attempt has
 // timed out, and the event may be published again beside it.
 type Publisher func(ctx context.Context, event Event) error
 

@@ -31,8 +31,9 @@ func (q *queue) add(tasks []Task, probe uint64, now time.Time) {
 }
 
 // take returns the next tasks: most at the most, with so many bytes of payload at the
-// most, but one at least if there is any. A probe goes alone. They are the caller's.
-func (q *queue) take(most, bytes int) (tasks []Task, probe uint64) {
+// most, but one at least if there is any. A probe goes alone, and so does a task that
+// alone says so of; nil: none. They are the caller's.
+func (q *queue) take(most, bytes int, alone func(ID) bool) (tasks []Task, probe uint64) {
 	if len(q.chunks) == 0 {
 		return nil, 0
 	}
@@ -48,8 +49,15 @@ func (q *queue) take(most, bytes int) (tasks []Task, probe uint64) {
 			if full = len(tasks)+n > 0 && size+next > bytes; full {
 				break
 			}
+			lone := alone != nil && alone(c.tasks[n].ID)
+			if full = lone && len(tasks)+n > 0; full {
+				break
+			}
 			size += next
 			n++
+			if full = lone; full {
+				break
+			}
 		}
 		if tasks == nil {
 			tasks, probe = c.tasks[:n:n], c.probe

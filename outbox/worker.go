@@ -60,7 +60,7 @@ func (w *worker) next() bool {
 		d.tell(n)
 		d.mu.Lock()
 	}
-	for !d.ripeLocked() || d.atLimiter || !d.admittedLocked() {
+	for !d.ripeLocked() || d.atLimiter || !d.admittedLocked() || d.staleLocked() {
 		if d.stopping {
 			d.workers--
 			d.wake()
@@ -77,7 +77,7 @@ func (w *worker) next() bool {
 		d.calling = false
 	}
 	d.admitted = false
-	a.tasks, a.probe = d.queue.take(d.batch, d.bytes)
+	a.tasks, a.probe = d.queue.take(d.batch, d.bytes, d.blame.suspects)
 	a.passed = d.passed.Load()
 	now := time.Now()
 	a.start(d.ctx, now, d.conf.publishTimeout)
@@ -89,6 +89,19 @@ func (w *worker) next() bool {
 	w.cur = a
 	d.callWorkerLocked()
 	d.feedLocked()
+	return true
+}
+
+// staleLocked gives back what has waited in the queue for so long, for the limiter or for
+// slow attempts, that its claim might end before the attempt does: it would be published
+// by two.
+func (d *dispatcher) staleLocked() bool {
+	most := max(d.lease-d.conf.publishTimeout-lateFor, d.lease/2)
+	if time.Since(d.queue.chunks[0].at) < most {
+		return false
+	}
+	d.releaseQueueLocked()
+	d.wake()
 	return true
 }
 
