@@ -67,8 +67,8 @@
 //
 // # Outages
 //
-// A gateway may be offline for days. After three attempts in a row that did not reach
-// the cloud, Start stops trying, but for one probe at a time, with pauses that grow
+// A gateway may be offline for days. After three attempts that did not reach the cloud,
+// with none delivered in between, Start stops trying, but for one probe at a time, with pauses that grow
 // from a second to a minute. No attempt is spent and nothing is written meanwhile,
 // however much waits (P6). The first probe that gets through lets everything flow, at a
 // rate that starts gently and doubles every second ([WithRamp]). A program that knows

@@ -2,8 +2,8 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 )
 
 // Drained counts what a [Outbox.Drain] has done.
@@ -65,7 +65,7 @@ func (d *dispatcher) drainOutage() error {
 func (o *Outbox) drained(ctx context.Context, n *Drained, err, outage error) error {
 	switch {
 	case err != nil:
-	case outage != nil && errors.Is(outage, ErrUnavailable):
+	case outage != nil && strings.Contains(classify(outage).text, ErrUnavailable.Error()):
 		err = outage
 	case outage != nil:
 		err = fmt.Errorf("%w: %w", ErrUnavailable, outage)

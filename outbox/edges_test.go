@@ -266,3 +266,24 @@ func TestEdge_HealthyWithDelayed(t *testing.T) {
 		require.NoError(t, f.Health(t.Context()))
 	})
 }
+
+// A drain that meets an outage leaves what it has tried due: the next one says that the
+// outage lasts, and the first one after it delivers all, in order, in one go.
+func TestEdge_DrainAfterDrain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := setup(t, outbox.WithConcurrency(4))
+		for range 5 {
+			f.enqueue("keyed", outbox.WithKey("k"))
+		}
+		f.enqueueMany("e", 5)
+		for range 3 {
+			n, err := f.Drain(t.Context(), answers(errAway))
+			require.ErrorIs(t, err, outbox.ErrUnavailable)
+			require.ErrorContains(t, err, "outbox: destination unavailable: ")
+			require.Equal(t, outbox.Drained{Waiting: 10}, n)
+		}
+		n, err := f.Drain(t.Context(), answers(nil))
+		require.NoError(t, err)
+		require.Equal(t, outbox.Drained{Delivered: 10}, n)
+	})
+}

@@ -119,5 +119,5 @@ func ExampleMux() {
 	fmt.Println(drained.Delivered, "delivered,", drained.Waiting, "waits:", err)
 	// Output:
 	// siren: fire
-	// 1 delivered, 1 waits: destination "reading.*": HTTP status 503
+	// 1 delivered, 1 waits: outbox: destination unavailable: destination "reading.*": HTTP status 503
 }

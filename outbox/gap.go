@@ -8,7 +8,7 @@ import (
 
 // GapName is the name of the event that tells the receiver of a gap. Names that begin
 // with "goutbox." are the outbox's own: Enqueue refuses them.
-const GapName = ownNames + "gap"
+const GapName = "goutbox.gap"
 
 const ownNames = "goutbox."
 

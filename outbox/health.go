@@ -63,9 +63,9 @@ func (o *Outbox) Health(ctx context.Context) error {
 		ills = append(ills, fmt.Errorf("%w: %d events wait, and for %s no Start has run", ErrStuck, st.Pending, idle.Round(time.Second)))
 	}
 	if age := time.Since(st.OldestPending); o.maxAge > 0 && st.Pending > 0 && age > o.maxAge {
-		ills = append(ills, fmt.Errorf("%w: the oldest event has waited for %s, the limit is %s", ErrStale, age.Round(time.Second), o.maxAge))
+		ills = append(ills, fmt.Errorf("%w: the oldest event has waited for %s, the limit is %s", ErrStale, age.Round(10*time.Millisecond), o.maxAge))
 		if o.Paused() {
-			ills = append(ills, ErrPaused)
+			ills = append(ills, fmt.Errorf("%w: nothing is published until Resume", ErrPaused))
 		}
 	}
 	return errors.Join(ills...)

@@ -1,5 +1,7 @@
 package outbox
 
+import "cmp"
+
 // A drain sees an event once. One that could not be reached its destination with, while
 // others got through, may be what brings the destination down, or the link may have
 // broken while it was under way. What tells is whether anything gets through after it; so
@@ -29,8 +31,9 @@ func (d *dispatcher) settleHeldLocked() {
 			h.result.class = refused
 		}
 		out := d.conf.outcome(&h.task, h.result)
-		if h.result.class == unavailable && d.outage == nil {
-			d.outage = h.result.err
+		if h.result.class == unavailable {
+			out.Delay = 0
+			d.outage = cmp.Or(d.outage, h.result.err)
 		}
 		d.dest.failed(h.result, out.Verdict)
 		d.bookLocked(out)

@@ -160,6 +160,9 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 		case a.probe != 0:
 			out.Delay = rotateDelay
 		}
+		if d.drain && r.class == unavailable {
+			out.Delay = 0 // it ends now; whoever comes next must find the event due
+		}
 		if out.Verdict != Done {
 			d.dest.failed(r, out.Verdict)
 		}

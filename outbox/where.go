@@ -29,7 +29,7 @@ func (o *Outbox) RequeueWhere(ctx context.Context, f Filter) (int, error) {
 // throw everything away says so, with States of Waiting and Dead.
 func (o *Outbox) DeleteWhere(ctx context.Context, f Filter) (int, error) {
 	if f.all() {
-		return 0, fmt.Errorf("%w: DeleteWhere with a Filter that chooses everything", ErrInvalid)
+		return 0, fmt.Errorf("%w: DeleteWhere with a Filter that chooses everything: to delete all, name the states Waiting and Dead", ErrInvalid)
 	}
 	states := make([]State, 0, 2)
 	for _, s := range [...]State{Waiting, Dead} {
