@@ -4,20 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/bolt"
+	"github.com/goutbox/goutbox/wal/waltest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 const patience = 30 * time.Second
 
+// whenStuck is called when a store on a full disk gets nowhere. See testFullDisk.
+var whenStuck = func() {}
+
 // settleFull settles as the dispatcher does: what finds no room is tried again.
 func settleFull(s *bolt.Store, outcomes ...outbox.Outcome) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	began := time.Now()
+	for deadline := began.Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > 3*time.Second {
+			whenStuck()
+		}
 		err := s.Settle(context.Background(), outcomes)
 		if err == nil || errors.Is(err, outbox.ErrLeaseLost) {
 			return nil
@@ -60,7 +69,41 @@ func publish(t *testing.T, s *bolt.Store, most int) (delivered, buried int) {
 // acceptAgain waits until there is room.
 func acceptAgain(t *testing.T, s *bolt.Store) {
 	t.Helper()
+	began := time.Now()
 	require.EventuallyWithT(t, func(ct *assert.CollectT) {
+		if time.Since(began) > 5*time.Second {
+			whenStuck()
+		}
 		require.NoError(ct, s.Create(t.Context(), tasks(0, 1)), "%s", s.Room())
 	}, 30*time.Second, 50*time.Millisecond)
+}
+
+// What UniqueFor leaves behind takes no room on a full disk (P9).
+func TestStore_FullDiskSpendsNothing(t *testing.T) {
+	disk := waltest.New()
+	dir := t.TempDir()
+	mkdirAll(t, disk, dir)
+	s := open(t, dir, bolt.WithLogFS(disk), bolt.WithSegmentBytes(64<<10))
+	once := tasks(0, 1)
+	once[0].Unique, once[0].UniqueFor = "u", year
+	create(t, s, once...)
+	disk.Inject(func(op waltest.Op) *waltest.Fault {
+		if op.Kind == waltest.Create {
+			return &waltest.Fault{Err: syscall.ENOSPC}
+		}
+		return nil
+	})
+	await(t, func() bool {
+		large := tasks(0, 1)
+		large[0].Payload = make([]byte, 10_000)
+		return s.Create(t.Context(), large) != nil && stats(t, s).NoRoom != nil
+	})
+	for _, task := range claim(t, s, 1000) {
+		require.NoError(t, settleFull(s, outbox.Outcome{ID: task.ID, Token: task.Token, Verdict: outbox.Done}))
+	}
+	disk.Inject(nil)
+	require.NoError(t, s.Sync())
+	until, err := s.SpentUntil("u")
+	require.NoError(t, err)
+	require.Zero(t, until)
 }

@@ -65,6 +65,11 @@ func (s *Store) settle(outcomes []outbox.Outcome) (lost int, err error) {
 			continue
 		}
 		o := e.outcome(out, now)
+		if o != nil && o.kind == opSpend && s.noRoom != nil {
+			// A full disk must drain (P9), and what a key leaves behind takes room: better
+			// an event that may come twice than one that waits.
+			o = &op{kind: opDone, id: e.id}
+		}
 		if o == nil {
 			s.giveBack(e, later(now, out.Delay))
 			released = true
