@@ -176,7 +176,7 @@ func deliverSome(s *bolt.Store, most int) (int, error) {
 		if err != nil || st.Delivered >= uint64(most) || idle && len(outs) == 0 {
 			return int(st.Delivered), err
 		}
-		if st.Delivered != last {
+		if st.Delivered > last { // what is settled and then taken back goes up and down
 			moved, last = time.Now(), st.Delivered
 		}
 		if time.Since(moved) > 3*time.Second {
