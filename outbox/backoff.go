@@ -11,6 +11,9 @@ import (
 // mean at once.
 type Backoff func(attempt int) time.Duration
 
+// defaultBackoff is the backoff of those who have said nothing.
+var defaultBackoff = ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)
+
 // backoffOf returns the backoff of a task: its own, or that of the outbox.
 func (c *config) backoffOf(t *Task) Backoff {
 	if t.RetryBase > 0 {
@@ -25,7 +28,7 @@ func (c *config) pause(t *Task, n int) (d time.Duration) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.log.Error("outbox: the backoff panicked, using the default", "attempt", n, "panic", v)
-			d = ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)(n)
+			d = defaultBackoff(n)
 		}
 	}()
 	return min(max(c.backoffOf(t)(n), 0), maxWait)
@@ -61,7 +64,7 @@ func double(base, most time.Duration, n int) time.Duration {
 // attempt 2, and so on; the last one stays. Without any it is the default backoff.
 func Schedule(waits ...time.Duration) Backoff {
 	if len(waits) == 0 {
-		return ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)
+		return defaultBackoff
 	}
 	waits = slices.Clone(waits)
 	return func(attempt int) time.Duration {

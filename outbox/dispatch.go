@@ -219,9 +219,8 @@ func (d *dispatcher) stop() error {
 		}
 	}
 
+	d.settleHeld()
 	d.mu.Lock()
-	d.settleHeldLocked()
-	d.held = nil
 	d.closing = true
 	d.settling.Signal()
 	d.mu.Unlock()

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"crypto/x509"
+	"log/slog"
 	"math"
 	"net/url"
 	"sync/atomic"
@@ -92,7 +93,11 @@ func TestEdge_DrainBreaksInTheMiddle(t *testing.T) {
 // however short the drains are.
 func TestEdge_DrainWithPoison(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := setup(t, outbox.WithConcurrency(4))
+		var retried, dead atomic.Int32
+		f := setup(t, outbox.WithConcurrency(4), outbox.WithObserver(outbox.Observer{
+			Retried: func(outbox.Attempt) { retried.Add(1) },
+			Dead:    func(outbox.Attempt) { dead.Add(1) },
+		}))
 		f.enqueue("poison")
 		for run := 1; run <= 3; run++ {
 			f.enqueueMany("good", 10)
@@ -109,6 +114,8 @@ func TestEdge_DrainWithPoison(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		require.Equal(t, outbox.ReasonExhausted, f.task().Reason)
+		require.Equal(t, []int32{2, 1}, []int32{retried.Load(), dead.Load()}, "observers hear of it")
+		require.Equal(t, []string{"outbox: event is dead"}, f.log.at(slog.LevelError))
 	})
 }
 

@@ -3,6 +3,7 @@ package outbox
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -28,7 +29,7 @@ type Gap struct {
 var GapReasons = [...]Reason{ReasonQuota, ReasonExpired}
 
 // tells reports whether gaps tell of drops for that reason.
-func tells(why Reason) bool { return why == ReasonQuota || why == ReasonExpired }
+func tells(why Reason) bool { return slices.Contains(GapReasons[:], why) }
 
 // Untold is what a [Store] keeps of the events that it has dropped for one reason and
 // that no gap has told of yet. The zero Untold is empty. Stores use it, so that all of

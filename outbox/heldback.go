@@ -1,8 +1,11 @@
 package outbox
 
-import "cmp"
+import (
+	"cmp"
+	"time"
+)
 
-// A drain sees an event once. One that could not be reached its destination with, while
+// A drain sees an event once. One that its destination could not be reached with, while
 // others got through, may be what brings the destination down, or the link may have
 // broken while it was under way. What tells is whether anything gets through after it; so
 // the verdict waits for that, or for the end of the drain (P6).
@@ -11,32 +14,47 @@ import "cmp"
 type heldBack struct {
 	task   Task
 	result result
+	took   time.Duration
 	passed uint64 // how many had got through by then
 }
 
-// holdBack puts a verdict off.
-func (d *dispatcher) holdBack(t Task, r result) {
-	passed := d.passed.Load()
+// maxHeld bounds how many are held back (P7). The others are released, for free.
+const maxHeld = 1024
+
+// holdBack puts a verdict off, if it is one of those that wait.
+func (d *dispatcher) holdBack(t *Task, r result, took time.Duration) bool {
+	if !d.drain || r.class != unavailable || !r.alone || d.stopped() {
+		return false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t.Payload = nil // is not needed any more
-	d.held = append(d.held, heldBack{t, r, passed})
+	if len(d.held) >= maxHeld {
+		return false
+	}
+	d.held = append(d.held, heldBack{*t, r, took, d.passed.Load()})
+	return true
 }
 
-// settleHeldLocked decides on what was held back, when no attempt is under way any more.
-func (d *dispatcher) settleHeldLocked() {
-	for i := range d.held {
-		h := &d.held[i]
+// settleHeld decides on what was held back, when no attempt is under way any more.
+func (d *dispatcher) settleHeld() {
+	d.mu.Lock()
+	held := d.held
+	d.held = nil
+	d.mu.Unlock()
+	var outs []Outcome
+	var away error
+	for i := range held {
+		h := &held[i]
 		if d.passed.Load() > h.passed {
 			h.result.class = refused
+		} else {
+			away = cmp.Or(away, h.result.err)
 		}
-		out := d.conf.outcome(&h.task, h.result)
-		if h.result.class == unavailable {
-			out.Delay = 0
-			d.outage = cmp.Or(d.outage, h.result.err)
-		}
-		d.dest.failed(h.result, out.Verdict)
-		d.bookLocked(out)
-		d.frees = true
+		outs = append(outs, d.decide(&h.task, h.result, false, h.took))
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.outage = cmp.Or(d.outage, away)
+	d.frees = d.frees || len(outs) > 0
+	d.bookLocked(outs...)
 }

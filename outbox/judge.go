@@ -139,11 +139,9 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 	for i := range a.tasks {
 		t := &a.tasks[i]
 		r := d.result(a, t.ID, errs[i], i < last)
-		if d.drain && r.class == unavailable && r.alone {
-			d.holdBack(*t, r)
+		if d.holdBack(t, r, took) {
 			continue
 		}
-		out := d.conf.outcome(t, r)
 		switch {
 		case r.class == refused || r.class == permanent:
 			s.refused = true
@@ -153,27 +151,33 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 			}
 			s.after = max(s.after, r.after)
 		}
-		switch {
-		case r.class != unavailable:
-		case r.alone && r.after > 0: // no gate sees to it
-			out.Delay = min(r.after, probeAfter)
-		case a.probe != 0:
-			out.Delay = rotateDelay
-		}
-		if d.drain && r.class == unavailable {
-			out.Delay = 0 // it ends now; whoever comes next must find the event due
-		}
-		if out.Verdict != Done {
-			d.dest.failed(r, out.Verdict)
-		}
+		out := d.decide(t, r, a.probe != 0, took)
 		s.frees = s.frees || out.Verdict != Done || t.Key != ""
-		d.conf.report(d.ctx, t, r, out)
-		if len(d.o.observers) > 0 {
-			d.o.attempted(r.attempt(t, out, d.dest.name, took))
-		}
 		outs = append(outs, out)
 	}
 	return outs, s
+}
+
+// decide decides what becomes of one event, counts and reports it.
+func (d *dispatcher) decide(t *Task, r result, probe bool, took time.Duration) Outcome {
+	out := d.conf.outcome(t, r)
+	switch {
+	case r.class != unavailable:
+	case d.drain && (!r.alone || d.stopped()):
+		out.Delay = 0 // it ends now; whoever comes next must find the event due
+	case r.alone && r.after > 0: // no gate sees to it
+		out.Delay = min(r.after, probeAfter)
+	case probe:
+		out.Delay = rotateDelay
+	}
+	if out.Verdict != Done {
+		d.dest.failed(r, out.Verdict)
+	}
+	d.conf.report(d.ctx, t, r, out)
+	if len(d.o.observers) > 0 {
+		d.o.attempted(r.attempt(t, out, d.dest.name, took))
+	}
+	return out
 }
 
 // noteLocked draws the conclusions of an attempt for those to come.

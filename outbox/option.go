@@ -74,7 +74,7 @@ func (c config) with(opts []Option) config {
 	c.batchBytes = positive(c.batchBytes, defaultBatchBytes)
 	c.linger = min(max(c.linger, 0), maxLinger)
 	if c.backoff == nil {
-		c.backoff = ExponentialBackoff(defaultBackoffBase, defaultBackoffMax)
+		c.backoff = defaultBackoff
 	}
 	if c.log == nil {
 		c.log = slog.Default()
