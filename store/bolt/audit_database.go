@@ -268,18 +268,14 @@ func (a *auditor) reach(p place) {
 func (a *auditor) keys() func(k, _ []byte) {
 	var before []byte
 	return func(k, _ []byte) {
-		if len(k) < 2 {
+		key, id, ok := keyAndID(k)
+		if !ok {
 			a.wrong("keys: a key of %d bytes", len(k))
 			return
 		}
-		end := 2 + int(binary.BigEndian.Uint16(k))
-		id, ok := a.id("keys", k, end)
-		if !ok {
-			return
-		}
-		key := string(k[2:end])
-		head := !bytes.Equal(before, k[:end])
-		before = append(before[:0], k[:end]...)
+		line := k[:len(k)-len(id)]
+		head := !bytes.Equal(before, line)
+		before = append(before[:0], line...)
 		if a.memory[id].damaged {
 			return
 		}

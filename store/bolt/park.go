@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
@@ -60,15 +61,7 @@ func (o *overlay) forgetPark(e *entry) {
 		return
 	}
 	e.parking = false
-	list := o.parks[e.key]
-	for i := range list {
-		if list[i] == e {
-			list[i] = list[len(list)-1]
-			list[len(list)-1] = nil
-			list = list[:len(list)-1]
-			break
-		}
-	}
+	list := slices.DeleteFunc(o.parks[e.key], func(other *entry) bool { return other == e })
 	if o.parks[e.key] = list; len(list) == 0 {
 		delete(o.parks, e.key)
 	}

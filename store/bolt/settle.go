@@ -64,12 +64,7 @@ func (s *Store) settle(outcomes []outbox.Outcome) (lost int, err error) {
 			lost++
 			continue
 		}
-		o := e.outcome(out, now)
-		if o != nil && o.kind == opSpend && s.noRoom != nil {
-			// A full disk must drain (P9), and what a key leaves behind takes room: better
-			// an event that may come twice than one that waits.
-			o = &op{kind: opDone, id: e.id}
-		}
+		o := s.outcome(e, out, now)
 		if o == nil {
 			s.giveBack(e, later(now, out.Delay))
 			released = true
@@ -88,11 +83,13 @@ func (s *Store) settle(outcomes []outbox.Outcome) (lost int, err error) {
 }
 
 // outcome turns what became of a claim into a log operation; nil for a release,
-// which the log need not know of.
-func (e *entry) outcome(out *outbox.Outcome, now int64) *op {
+// which the log need not know of. mu is held.
+func (s *Store) outcome(e *entry, out *outbox.Outcome, now int64) *op {
 	switch out.Verdict {
 	case outbox.Done:
-		if e.spends > 0 {
+		// A full disk must drain (P9), and what a Unique key leaves behind takes room:
+		// better an event that may come twice than one that waits.
+		if e.spends > 0 && s.noRoom == nil {
 			return &op{kind: opSpend, id: e.id, clock: now}
 		}
 		return &op{kind: opDone, id: e.id}

@@ -44,7 +44,7 @@ type Store struct {
 	needed   int64        // what the database lacked when it was last found full; guarded by flushing
 	largest  atomic.Int64 // bytes of the largest task that was moved to the database
 
-	// mu guards everything below it down to untold. Nothing that waits for a disk is
+	// mu guards everything below it down to unheard. Nothing that waits for a disk is
 	// done while holding it, but for lines of the log.
 	mu         sync.Mutex
 	overlay    overlay
@@ -85,7 +85,7 @@ type Store struct {
 	notify     map[int]func()
 	notifyNext int
 	watchers   []*outbox.Watch
-	untold     outbox.Dropped // what they have not heard of
+	unheard    outbox.Dropped // what they have not heard of
 
 	logged       atomic.Int64  // bytes queued in the log since the last trim,
 	unprepared   atomic.Int64  // and since it was last seen to that there is a next segment

@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"bytes"
-	"encoding/binary"
 	"hash/maphash"
 	"slices"
 
@@ -119,17 +118,17 @@ type keyLine struct {
 }
 
 func (l *keyLine) check(p pair) {
-	w, k := l.window, p.k
-	end := len(k) - len(outbox.ID{})
-	if end < 2 || end != 2+int(binary.BigEndian.Uint16(k)) {
+	w := l.window
+	key, id, ok := keyAndID(p.k)
+	if !ok {
 		if w.first {
-			w.v.bad(p, bucketKeys, outbox.ID{}, "a key of %d bytes", len(k))
+			w.v.bad(p, bucketKeys, outbox.ID{}, "a key of %d bytes", len(p.k))
 		}
 		return
 	}
-	head := !bytes.Equal(l.before, k[:end])
-	l.before = append(l.before[:0], k[:end]...)
-	id := outbox.ID(k[end:])
+	line := p.k[:len(p.k)-len(id)]
+	head := !bytes.Equal(l.before, line)
+	l.before = append(l.before[:0], line...)
 	if !w.has(id) {
 		return
 	}
@@ -138,12 +137,12 @@ func (l *keyLine) check(p pair) {
 	case len(p.v) != 0:
 		w.v.bad(p, bucketKeys, id, "%d bytes where there are none", len(p.v))
 	case in == nil:
-		w.v.bad(p, bucketKeys, id, "it is in the line of key %q, but does not wait", k[2:end])
+		w.v.bad(p, bucketKeys, id, "it is in the line of key %q, but does not wait", key)
 	case in.bad:
-	case in.key != hashKey(string(k[2:end])):
-		w.v.bad(p, bucketKeys, id, "it is in the line of key %q, but has another", k[2:end])
+	case in.key != hashKey(string(key)):
+		w.v.bad(p, bucketKeys, id, "it is in the line of key %q, but has another", key)
 	case head && !in.listed:
-		w.v.bad(p, bucketKeys, id, "it is the head of key %q, but is not listed as due", k[2:end])
+		w.v.bad(p, bucketKeys, id, "it is the head of key %q, but is not listed as due", key)
 		in.inLine = true
 	default:
 		in.inLine = true

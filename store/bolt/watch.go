@@ -47,7 +47,7 @@ func (s *Store) noteDropped(effect *ledger) {
 		return
 	}
 	for i, n := range effect.dropped {
-		s.untold.Add(dropReasons[i], uint64(n))
+		s.unheard.Add(dropReasons[i], uint64(n))
 	}
 	wake(s.wakeWatch)
 }
@@ -86,8 +86,8 @@ func (s *Store) teller() {
 // a lock.
 func (s *Store) tell(one *synced) {
 	s.mu.Lock()
-	watchers, dropped := s.watchers, s.untold
-	s.untold = outbox.Dropped{}
+	watchers, dropped := s.watchers, s.unheard
+	s.unheard = outbox.Dropped{}
 	s.mu.Unlock()
 	for _, w := range watchers {
 		w.TellDropped(dropped)

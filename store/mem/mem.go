@@ -30,7 +30,7 @@ type Store struct {
 	gaps      map[outbox.Reason]*outbox.Untold // what was dropped and no gap has told of
 	told      map[outbox.Reason]outbox.ID      // the latest gap
 	closed    bool
-	untold    outbox.Dropped       // of dropped: what watchers have not heard of
+	unheard   outbox.Dropped       // of dropped: what watchers have not heard of
 	listeners map[*func()]struct{} // of Notify
 	watchers  map[*outbox.Watch]struct{}
 }
@@ -134,7 +134,7 @@ func (s *Store) removeLocked(e *entry) {
 func (s *Store) dropLocked(e *entry, why outbox.Reason) {
 	s.removeLocked(e)
 	s.dropped.Add(why, 1)
-	s.untold.Add(why, 1)
+	s.unheard.Add(why, 1)
 	s.missLocked(outbox.UntoldOf(e.Task, why))
 }
 

@@ -22,16 +22,16 @@ func (s *Store) Watch(w outbox.Watch) (stop func()) {
 // tell tells the watchers what was dropped, without the lock.
 func (s *Store) tell() {
 	s.mu.Lock()
-	untold := s.untold
-	s.untold = outbox.Dropped{}
+	unheard := s.unheard
+	s.unheard = outbox.Dropped{}
 	var all []*outbox.Watch
-	if untold.Total() > 0 {
+	if unheard.Total() > 0 {
 		for w := range s.watchers {
 			all = append(all, w)
 		}
 	}
 	s.mu.Unlock()
 	for _, w := range all {
-		w.TellDropped(untold)
+		w.TellDropped(unheard)
 	}
 }

@@ -60,16 +60,7 @@ func (q *dqueQueue) EnqueueBatch(ctx context.Context, payloads [][]byte) error {
 }
 
 func (q *dqueQueue) Consume(ctx context.Context, publish func([]byte)) error {
-	for {
-		if err := q.Drain(ctx, publish); err != nil || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-q.wake:
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return consume(ctx, q.wake, publish, q.Drain)
 }
 
 func (q *dqueQueue) Drain(ctx context.Context, publish func([]byte)) error {

@@ -60,12 +60,17 @@ func (q *queue) notify() {
 }
 
 func (q *queue) Consume(ctx context.Context, publish func([]byte)) error {
+	return consume(ctx, q.wake, publish, q.Drain)
+}
+
+// consume drains again and again, as it is woken, until ctx ends.
+func consume(ctx context.Context, wake <-chan struct{}, publish func([]byte), drain func(context.Context, func([]byte)) error) error {
 	for {
-		if err := q.Drain(ctx, publish); err != nil || ctx.Err() != nil {
+		if err := drain(ctx, publish); err != nil || ctx.Err() != nil {
 			return err
 		}
 		select {
-		case <-q.wake:
+		case <-wake:
 		case <-ctx.Done():
 			return nil
 		}
