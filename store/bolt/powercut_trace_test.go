@@ -131,6 +131,8 @@ func (t *tracer) line(line string) error {
 		return fmt.Errorf("no thread number")
 	case strings.HasPrefix(rest, "---"), strings.HasPrefix(rest, "+++"): // a signal, an end
 		return nil
+	case rest == "???( <detached ...>": // an end, while strace had yet to read which call it was
+		return nil
 	case strings.HasPrefix(rest, "<... "):
 		_, tail, ok := strings.Cut(rest, " resumed>")
 		c := t.pending[thread]
