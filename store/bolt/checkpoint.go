@@ -76,31 +76,63 @@ func (s *Store) flush(ctx context.Context) error {
 func (s *Store) takeSnapshot() *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	ended, waiting := s.overlay.inOrder()
 	snap := &snapshot{
 		pos:   s.applied,
 		since: s.since,
 		state: state{checkpoint: s.applied, lastID: s.ids.last, seen: s.moment(), gaps: s.gaps, gapsAt: s.applied},
-		items: make([]item, 0, len(s.overlay.entries)),
+		items: make([]item, len(ended)+len(waiting)),
 	}
-	for _, e := range s.overlay.entries {
-		if e.dirtyAt == 0 && e.home == homeNone {
-			continue // not durable yet
+	for i := range snap.items {
+		var e *entry
+		if i < len(ended) {
+			e = ended[i]
+		} else {
+			e = waiting[i-len(ended)]
 		}
-		it := e.snapshot()
-		it.holder = e.unique != "" && s.overlay.unique[e.unique] == e || e.latest != "" && s.overlay.latest[e.latest] == e
-		snap.items = append(snap.items, it)
 		e.flushing = true
+		snap.items[i] = e.snapshot()
+		snap.items[i].holder = e.unique != "" && s.overlay.unique[e.unique] == e || e.latest != "" && s.overlay.latest[e.latest] == e
 	}
-	slices.SortFunc(snap.items, func(a, b item) int {
-		if x, y := a.target() == homeTasks, b.target() == homeTasks; x != y {
-			if y {
-				return -1
-			}
-			return 1
-		}
-		return a.header.id.Compare(b.header.id)
-	})
 	return snap
+}
+
+// inOrder lists what is durable, those that wait apart from the others, each in the order
+// of IDs. The dirty list nearly has it, as tasks become durable in the order of their IDs, and
+// sorting what is in order costs next to nothing.
+func (o *overlay) inOrder() (ended, waiting []*entry) {
+	waiting = make([]*entry, 0, len(o.entries))
+	add := func(e *entry) {
+		if e.gone || e.state == outbox.Dead {
+			ended = append(ended, e)
+		} else {
+			waiting = append(waiting, e)
+		}
+	}
+	for e := o.oldest; e != nil; e = e.newer {
+		add(e)
+	}
+	if o.dirty < len(o.entries) {
+		for _, e := range o.entries {
+			if e.dirtyAt == 0 && e.home != homeNone { // else it is not durable yet
+				add(e)
+			}
+		}
+	}
+	byID := func(a, b *entry) int { return a.id.Compare(b.id) }
+	slices.SortFunc(ended, byID)
+	slices.SortFunc(waiting, byID)
+	return ended, waiting
+}
+
+// anyDirty reports whether the database lacks something of the items.
+func anyDirty(items []item) bool {
+	for i := range items {
+		if items[i].dirty {
+			return true
+		}
+	}
+	return false
 }
 
 // chunk returns how many items one transaction takes.
@@ -116,7 +148,7 @@ func chunk(items []item, most int) int {
 
 // flushChunk writes some items, and with the last of them the state.
 func (s *Store) flushChunk(snap *snapshot, items []item, last bool, kind growth) error {
-	dirty := slices.ContainsFunc(items, func(it item) bool { return it.dirty })
+	dirty := anyDirty(items)
 	var w *writer
 	if dirty || last && snap.pos != s.checkpoint {
 		var err error
@@ -131,16 +163,16 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool, kind growth)
 	s.generation++
 	if w != nil {
 		s.use.add(w.correction)
-		for _, p := range w.listed {
-			s.overlay.look(p)
-		}
+		s.overlay.lookAt(w.listed)
 	}
-	for i := range items {
+	largest := s.largest.Load()
+	for i := len(items) - 1; i >= 0; i-- { // from the end, where a heap is cheapest to take from
 		if items[i].adds() {
-			s.largest.Store(max(s.largest.Load(), int64(len(items[i].raw))))
+			largest = max(largest, int64(len(items[i].raw)))
 		}
 		s.flushed(&items[i])
 	}
+	s.largest.Store(largest)
 	if last && snap.pos != s.checkpoint {
 		s.base.add(snap.since, 1)
 		s.since.add(snap.since, -1)
@@ -171,12 +203,12 @@ func (s *Store) putChunk(tx *bbolt.Tx, snap *snapshot, items []item, last bool) 
 		return nil, err
 	}
 	w := newWriter(b)
-	w.now = s.clock.now()
+	w.now, w.listed = s.clock.now(), make([]place, 0, len(items))
 	for i := range items {
 		if !items[i].dirty {
 			continue
 		}
-		if err := w.put(items[i]); err != nil {
+		if err := w.put(&items[i]); err != nil {
 			return nil, fmt.Errorf("bolt: checkpoint: task %s: %w", items[i].header.id, err)
 		}
 	}

@@ -218,6 +218,9 @@ func changeState(meta *bbolt.Bucket, path string, f func(*state)) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// crcSize is what withCRC appends.
+const crcSize = 4
+
 // withCRC returns value and the CRC of key and value.
 func withCRC(key, value []byte) []byte {
 	return binary.LittleEndian.AppendUint32(value, sum(key, value))

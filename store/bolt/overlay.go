@@ -13,6 +13,7 @@ type overlay struct {
 	entries map[outbox.ID]*entry
 	bytes   int64
 	queues  map[queueName]*queue
+	recent  *queue   // the last one that was asked for, nil if it may be gone
 	leases  heap     // what is claimed,
 	claimed int64    // and its bytes
 	flying  [3]int64 // of what is claimed, how many of each class, Low first
@@ -345,3 +346,10 @@ func (o *overlay) limitSeen(key string, id outbox.ID) {
 // look notes that the due bucket has a task at this place which may not be in
 // memory (I3).
 func (o *overlay) look(p place) { o.queue(p.queue).look(p.spot) }
+
+// lookAt is look for many, of which those of a queue tend to come together.
+func (o *overlay) lookAt(places []place) {
+	for i := range places {
+		o.queue(places[i].queue).look(places[i].spot)
+	}
+}

@@ -97,8 +97,10 @@ func (it *item) adds() bool {
 
 // removals is how many of the first items do not.
 func removals(items []item) int {
-	if i := slices.IndexFunc(items, func(it item) bool { return it.adds() }); i >= 0 {
-		return i
+	for i := range items {
+		if items[i].adds() {
+			return i
+		}
 	}
 	return len(items)
 }

@@ -166,20 +166,19 @@ func (r *refillResult) findParker(b buckets, key string) (parker outbox.ID) {
 // keepParked brings the parked bucket up to date with a task that is, was or becomes a
 // dead letter. The bucket is made when the first comes.
 func (w *writer) keepParked(it *item) error {
-	place := keyPlace(it.header.key, it.header.id)
 	switch {
 	case it.parks():
 		if err := w.makeParked(); err != nil {
 			return err
 		}
-		return w.b.parked.Put(place, nil)
+		return w.b.parked.Put(keyPlace(it.header.key, it.header.id), nil)
 	case w.b.parked == nil || it.home != homeDead:
 		return nil
 	case it.damaged != homeNone: // its bytes do not say whether it did
 		w.unsureDead[it.header.id] = true
 		return nil
 	case it.header.parks:
-		return w.b.parked.Delete(place)
+		return w.b.parked.Delete(keyPlace(it.header.key, it.header.id))
 	}
 	return nil
 }

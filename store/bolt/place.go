@@ -30,8 +30,11 @@ const legacyByte = 3
 //	class u8, 0 = High | length of the name u8 | name | when u64, its sign reversed | ID
 //
 // The legacy queue has when and ID alone.
-func (p place) key() []byte {
-	k := p.queue.append(make([]byte, 0, 2+len(p.queue.name)+spotSize))
+func (p place) key() []byte { return p.append(make([]byte, 0, 2+len(p.queue.name)+spotSize)) }
+
+// append appends the place's key.
+func (p place) append(k []byte) []byte {
+	k = p.queue.append(k)
 	when := uint64(p.when) ^ (1 << 63)
 	if p.queue.legacy {
 		when = max(when, legacyByte<<56)

@@ -165,7 +165,8 @@ func putInTx(b buckets, path string, entries []*entry, last outbox.ID, seen mome
 		if outdated[i], err = w.outdate(e.latest, seen.clock); err != nil {
 			return nil, err
 		}
-		if err := w.put(e.snapshot()); err != nil {
+		it := e.snapshot()
+		if err := w.put(&it); err != nil {
 			return nil, err
 		}
 	}

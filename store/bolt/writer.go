@@ -55,6 +55,7 @@ type writer struct {
 	b      buckets
 	keys   map[string]bool    // ordering keys whose head may have changed
 	listed []place            // what was put into the due bucket
+	key    []byte             // of the last of them
 	delta  usage              // what was put and deleted
 	unsure map[outbox.ID]bool // damaged tasks that may still be in the indexes
 	now    int64              // on the store's clock; 0 where nothing depends on it
@@ -75,11 +76,11 @@ func newWriter(b buckets) *writer {
 }
 
 // put makes the database agree with the item, wherever it had the task before.
-func (w *writer) put(it item) error {
+func (w *writer) put(it *item) error {
 	id := it.header.id[:]
 	w.delta.move(&it.header, it.home.counts(), it.target().counts())
 	w.recount = w.recount || it.damaged != homeNone
-	it.homeWhen = w.listedAt(&it)
+	it.homeWhen = w.listedAt(it)
 	if it.home == homeTasks && it.target() != homeTasks {
 		if err := w.removeWaiting(it); err != nil {
 			return err
@@ -95,7 +96,7 @@ func (w *writer) put(it item) error {
 			return err
 		}
 	}
-	if err := w.keepParked(&it); err != nil {
+	if err := w.keepParked(it); err != nil {
 		return err
 	}
 	if it.gone && it.spent > w.now {
@@ -105,7 +106,7 @@ func (w *writer) put(it item) error {
 	}
 	switch it.target() {
 	case homeDamaged:
-		return w.keepDamaged(&it)
+		return w.keepDamaged(it)
 	case homeTasks:
 		return w.putWaiting(it)
 	case homeDead:
@@ -129,13 +130,13 @@ func (w *writer) listedAt(it *item) int64 {
 
 // putWaiting writes what has changed of a task that waits. The event itself is
 // written once; a retry rewrites its schedule only.
-func (w *writer) putWaiting(it item) error {
+func (w *writer) putWaiting(it *item) error {
 	id, h := it.header.id[:], &it.header
 	fresh := it.home != homeTasks
 	if fresh || it.rewritten {
-		value := append(make([]byte, 0, len(it.raw)+4), it.raw...)
+		value := it.raw
 		if it.damaged == homeNone { // else no CRC may make it look intact
-			value = withCRC(id, value)
+			value = withCRC(id, value) // behind raw, whose array is the entry's alone: see encode
 		}
 		if err := w.b.tasks.Put(id, value); err != nil {
 			return err
@@ -167,7 +168,7 @@ func (w *writer) putWaiting(it item) error {
 }
 
 // removeWaiting deletes a task that waits no longer, and all that points to it.
-func (w *writer) removeWaiting(it item) error {
+func (w *writer) removeWaiting(it *item) error {
 	id, h := it.header.id[:], &it.header
 	if it.unsure {
 		w.unsure[h.id] = true
@@ -255,7 +256,8 @@ func (w *writer) outdate(latest string, now int64) (at place, err error) {
 
 func (w *writer) list(p place) error {
 	w.listed = append(w.listed, p)
-	return w.b.due.Put(p.key(), nil)
+	w.key = p.append(w.key[:0])
+	return w.b.due.Put(w.key, nil) // which copies the key
 }
 
 // finish writes what depends on all that was put.
