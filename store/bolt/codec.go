@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -87,14 +88,23 @@ func appendTask(b []byte, t *outbox.Task) []byte {
 	return append(b, t.Payload...)
 }
 
-// taskSize returns at least as many bytes as appendTask needs for t.
+// taskSize returns how many bytes appendTask needs for t, or a few more.
 func taskSize(t *outbox.Task) int {
-	n := taskFixed + len(t.Name) + len(t.Key) + len(t.ContentType) + len(t.Unique) + len(t.LatestOnly) + len(t.Payload)
+	n := taskFixed + uvarintSize(len(t.Headers)) + uvarintSize(len(t.Payload)) + len(t.Payload)
+	for _, s := range [...]string{t.Name, t.Key, t.ContentType, t.Unique, t.LatestOnly} {
+		n += uvarintSize(len(s)) + len(s)
+	}
 	for name, value := range t.Headers {
 		n += len(name) + len(value) + 2*binary.MaxVarintLen32
 	}
-	return n + 7*binary.MaxVarintLen32 + 3*binary.MaxVarintLen64
+	if manner(t)&mannerMore != 0 {
+		n += 3 * binary.MaxVarintLen64
+	}
+	return n
 }
+
+// uvarintSize is how many bytes a length takes.
+func uvarintSize(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
 // stamp writes into an encoded task what the store decides when it accepts it.
 func stamp(raw []byte, id outbox.ID, created, accepted, due, expires int64) {

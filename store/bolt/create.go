@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -33,27 +32,30 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 			return fmt.Errorf("%w: a key of %q has more than %d bytes", outbox.ErrTooLarge, t.Name, outbox.MaxKeyBytes)
 		}
 	}
-	if err := s.refusal(); err != nil {
-		return err
-	}
 	if tx := outbox.TxFrom(ctx); tx != nil {
-		entries, _ := encode(tasks)
-		if err := s.opts.tooLarge(totalCost(entries)); err != nil {
+		if err := s.refusal(); err != nil {
 			return err
 		}
-		return s.createInTx(tx, tasks, entries)
+		var d draft
+		d.encode(tasks)
+		if err := s.opts.tooLarge(totalCost(d.entries)); err != nil {
+			return err
+		}
+		return s.createInTx(tx, tasks, d.entries)
 	}
 	if err := s.makeRoom(ctx); err != nil {
 		return err
 	}
-	entries, records := encode(tasks) // not before: many may wait for room
-	if err := s.opts.tooLarge(totalCost(entries)); err != nil {
+	d := drafts.Get().(*draft)
+	defer d.free()
+	d.encode(tasks) // not before: many may wait for room
+	if err := s.opts.tooLarge(totalCost(d.entries)); err != nil {
 		return err
 	}
-	pos, err := s.accept(ctx, tasks, entries, records)
+	pos, err := s.accept(ctx, tasks, d)
 	if err == nil {
 		if err = s.translate(s.log.Wait(ctx, pos)); err != nil {
-			s.abandonLeases(entries)
+			s.abandonLeases(d.entries)
 		}
 	}
 	if errors.Is(err, outbox.ErrDiskFull) {
@@ -63,39 +65,8 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	if err != nil {
 		return err
 	}
-	s.reportLeases(tasks, entries)
+	s.reportLeases(tasks, d.entries)
 	return nil
-}
-
-// encode turns tasks into entries and the log records that create them. The
-// bytes are made once: the entry's are the record's.
-func encode(tasks []outbox.Task) ([]*entry, [][]byte) {
-	entries := make([]*entry, len(tasks))
-	records := make([][]byte, len(tasks))
-	for i := range tasks {
-		t := &tasks[i]
-		if t.MaxAttempts < 1 {
-			t.MaxAttempts = 1
-		}
-		t.Priority = min(max(t.Priority, outbox.Low), outbox.High)
-		t.KeyPolicy = min(t.KeyPolicy, outbox.ParkWholeKey)
-		rec := appendTask(make([]byte, createPrefix, createPrefix+taskSize(t)), t)
-		records[i] = rec
-		raw := rec[createPrefix:]
-		entries[i] = &entry{
-			header: header{
-				parks: parks(t), spends: spends(t), gap: t.Name == outbox.GapName,
-				id: t.ID, queue: queueName{class: t.Priority, name: t.Name}, key: t.Key, unique: t.Unique, latest: t.LatestOnly,
-				payload: len(t.Payload),
-				cost:    costOf(len(raw), placeCost(queueName{}, t.Name), t.Key, t.Unique, t.LatestOnly),
-			},
-			raw:   raw,
-			sched: schedule{attempts: t.Attempts, failures: slices.Clone(t.Failures)},
-			lease: int64(min(t.Lease, outbox.MaxLease)),
-			at:    -1, leasedAt: -1,
-		}
-	}
-	return entries, records
 }
 
 // fill tells the caller what the store has decided. mu is held: once the records
@@ -115,11 +86,11 @@ func fill(tasks []outbox.Task, entries []*entry) {
 // queue takes the tasks' place in the order of events: it assigns IDs and times
 // and queues the records, all or none. What the quota has granted them before becomes
 // theirs. Without room the error is a *fullError, and nothing has changed.
-func (s *Store) queue(tasks []outbox.Task, entries []*entry, records [][]byte, granted amount) (pos wal.Position, err error) {
+func (s *Store) queue(tasks []outbox.Task, d *draft, granted amount) (pos wal.Position, err error) {
+	entries, records, replaced := d.entries, d.records, d.replaced
 	err = s.withKeys(entries, func() error {
 		s.date(tasks, entries)
-		replaced, err := s.claimKeys(entries)
-		if err != nil {
+		if err := s.claimKeys(tasks, d); err != nil {
 			return err
 		}
 		drops, err := s.takeRoom(entries, replaced, granted)
@@ -201,15 +172,15 @@ func (s *Store) date(tasks []outbox.Task, entries []*entry) {
 // have no such keys and need no look at the database.
 func (s *Store) withKeys(entries []*entry, f func() error) error {
 	wanted := false
-	lanes := &refillResult{s: s, whole: true}
+	var keys []laneLookup
 	for _, e := range entries {
 		wanted = wanted || e.unique != "" || e.latest != "" || e.id != outbox.ID{}
 		if e.lease > 0 && e.key != "" {
-			lanes.lanes = append(lanes.lanes, laneLookup{key: e.key})
+			keys = append(keys, laneLookup{key: e.key})
 		}
 	}
 	s.mu.Lock()
-	if !wanted && (len(lanes.lanes) == 0 || !s.overlay.hasKeys) {
+	if !wanted && (len(keys) == 0 || !s.overlay.hasKeys) {
 		defer s.mu.Unlock()
 		if err := s.usable(); err != nil {
 			return err
@@ -217,6 +188,7 @@ func (s *Store) withKeys(entries []*entry, f func() error) error {
 		return f()
 	}
 	s.mu.Unlock()
+	lanes := &refillResult{s: s, whole: true, lanes: keys}
 	var found []*loaded
 	return s.read(func(tx *bbolt.Tx) error {
 		b, err := openBuckets(tx)
@@ -247,33 +219,36 @@ func (s *Store) withKeys(entries []*entry, f func() error) error {
 	})
 }
 
-// claimKeys makes the new entries the holders of their IDs and keys, or says who
-// holds one already. It returns for each the waiting LatestOnly task that it
+// claimKeys makes the new entries, which were dated, the holders of their IDs and keys, or
+// says who holds one already. It notes for each the waiting LatestOnly task that it
 // supersedes. mu is held.
-func (s *Store) claimKeys(entries []*entry) ([]*entry, error) {
-	now := s.clock.now()
-	replaced := make([]*entry, len(entries))
-	for i, e := range entries {
-		if other := s.overlay.entries[e.id]; other != nil {
-			s.unclaimKeys(entries[:i])
-			return nil, fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
+func (s *Store) claimKeys(tasks []outbox.Task, d *draft) error {
+	for i, e := range d.entries {
+		d.replaced[i] = nil
+		if tasks[i].ID != (outbox.ID{}) && s.overlay.entries[e.id] != nil { // a new ID is above all others
+			s.unclaimKeys(d.entries[:i])
+			return fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
 		}
-		if err := s.uniqueTaken(e, now); err != nil {
-			s.unclaimKeys(entries[:i])
-			return nil, err
+		if e.unique != "" {
+			if err := s.uniqueTaken(e, s.noted); err != nil {
+				s.unclaimKeys(d.entries[:i])
+				return err
+			}
 		}
-		if other := s.overlay.latest[e.latest]; e.latest != "" && other != nil {
-			e.prior = other
-			if other.phase == idle || other.phase == queued {
-				replaced[i] = other
-			} else {
-				other.stale = true // it is in flight; should it come back, it is dropped
+		if e.latest != "" {
+			if other := s.overlay.latest[e.latest]; other != nil {
+				e.prior = other
+				if other.phase == idle || other.phase == queued {
+					d.replaced[i] = other
+				} else {
+					other.stale = true // it is in flight; should it come back, it is dropped
+				}
 			}
 		}
 		s.overlay.admit(e)
 		s.overlay.reserve(e)
 	}
-	return replaced, nil
+	return nil
 }
 
 // unclaimKeys takes claimKeys back.
@@ -326,8 +301,8 @@ func (s *Store) makeRoom(ctx context.Context) error {
 	for stuck := false; ; {
 		s.mu.Lock()
 		err, full, room := s.usable(), s.full(), s.room
-		if err == nil && full {
-			err = s.noRoom // no checkpoint will make it
+		if err == nil {
+			err = s.noRoom
 		}
 		s.mu.Unlock()
 		if err != nil || !full {

@@ -187,7 +187,9 @@ func (s *Store) tellLocked() (wal.Position, error) {
 	if len(tasks) == 0 {
 		return 0, nil
 	}
-	entries, creates := encode(tasks)
+	var d draft
+	d.encode(tasks)
+	entries, creates := d.entries, d.records
 	s.date(tasks, entries)
 	n := 0
 	for i := range ahead {

@@ -40,7 +40,7 @@ func (n queueName) append(b []byte) []byte {
 func (s *Store) assign(name queueName, fresh *map[queueName]bool) queueName {
 	switch {
 	case len(name.name) > outbox.MaxNameBytes: // it has no place in a key
-	case s.overlay.queues[name] != nil, (*fresh)[name]:
+	case s.overlay.known(name) != nil, (*fresh)[name]:
 		return name
 	case len(s.overlay.queues)+len(s.groups)+len(*fresh) < s.opts.maxQueues:
 		if *fresh == nil {
@@ -78,12 +78,25 @@ func newQueue(name queueName) *queue {
 	return &queue{name: name, ready: newReady(), latest: newLatest(), floor: spotEnd, roof: spotStart, top: spotEnd, above: spotEnd}
 }
 
+// known returns the queue of that name, or nil. The last one is likely to be asked for
+// again.
+func (o *overlay) known(name queueName) *queue {
+	if q := o.recent; q != nil && q.name == name {
+		return q
+	}
+	q := o.queues[name]
+	if q != nil {
+		o.recent = q
+	}
+	return q
+}
+
 // queue returns the queue of that name.
 func (o *overlay) queue(name queueName) *queue {
-	q := o.queues[name]
+	q := o.known(name)
 	if q == nil {
 		q = newQueue(name)
-		o.queues[name] = q
+		o.queues[name], o.recent = q, q
 	}
 	return q
 }
@@ -92,6 +105,7 @@ func (o *overlay) queue(name queueName) *queue {
 func (o *overlay) dropIfIdle(q *queue) {
 	if q.tasks == 0 && q.floor == spotEnd {
 		delete(o.queues, q.name)
+		o.recent = nil
 	}
 }
 

@@ -41,7 +41,8 @@ func (s *Store) shortOf(need amount) *fullError {
 
 // accept queues new tasks, and sees to room for them as the policy says. While it
 // waits it holds nothing, so whoever settles meanwhile can go on.
-func (s *Store) accept(ctx context.Context, tasks []outbox.Task, entries []*entry, records [][]byte) (wal.Position, error) {
+func (s *Store) accept(ctx context.Context, tasks []outbox.Task, d *draft) (wal.Position, error) {
+	entries := d.entries
 	var granted amount
 	for relax := false; ; relax = s.opts.overflow != DropOldest {
 		if relax { // else a checkpoint would take away the victims that were just found
@@ -50,7 +51,7 @@ func (s *Store) accept(ctx context.Context, tasks []outbox.Task, entries []*entr
 				return 0, err
 			}
 		}
-		pos, err := s.queue(tasks, entries, records, granted)
+		pos, err := s.queue(tasks, d, granted)
 		full, short := err.(*fullError)
 		if !short {
 			if err != nil {
