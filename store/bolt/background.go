@@ -56,7 +56,7 @@ func (s *Store) flusher() {
 			err = errors.Join(s.giveBackSpace(), s.prepare())
 		case <-s.wakeFlush:
 			if err == nil {
-				err = errors.Join(s.prepare(), s.relieve())
+				err = errors.Join(s.recycle(), s.prepare(), s.relieve())
 				break
 			}
 			select { // the log is being used up, or a settle found no room in it; many may follow
@@ -103,7 +103,20 @@ func (s *Store) prepareLog() error {
 	return err
 }
 
-// relieve makes room in the overlay and in the log.
+// recycle gives the log back what was delivered since it last began a segment, before
+// prepare makes new ones: a segment that is written again spares the disk the zeros of
+// another. Where memory has too much as well, relieve sees to both.
+func (s *Store) recycle() error {
+	s.mu.Lock()
+	due := s.usable() == nil && s.logged.Load() > s.opts.segmentBytes && !s.overlay.over(s.opts.softEntries, softBytes)
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return s.lighten(context.Background())
+}
+
+// relieve makes room in the overlay, and in the log if recycle could not.
 func (s *Store) relieve() error {
 	s.sweep()
 	s.mu.Lock()
@@ -115,22 +128,12 @@ func (s *Store) relieve() error {
 		}
 	}
 	s.mu.Lock()
-	usable, long := s.usable() == nil, s.logged.Load() > heldSegments*s.opts.segmentBytes
-	many := s.overlay.over(s.opts.softEntries, softBytes)
+	usable, many := s.usable() == nil, s.overlay.over(s.opts.softEntries, softBytes)
 	s.mu.Unlock()
-	if !usable || !many && !long {
+	if !usable || !many && s.log.Stats().Segments <= heldSegments {
 		return nil
 	}
-	ctx := context.Background()
-	if !many {
-		if err := s.lighten(ctx); err != nil {
-			return err
-		}
-		if s.log.Stats().Segments <= heldSegments {
-			return nil
-		}
-	}
-	return s.flush(ctx)
+	return s.flush(context.Background())
 }
 
 // giveBackSpace frees what can be freed of memory and log when there is no room, so

@@ -292,6 +292,8 @@ func (s *Store) trim(keep wal.Position) error {
 func (s *Store) lighten(ctx context.Context) error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	s.relieving.Store(true) // what makes room in memory comes after it
+	defer s.relieving.Store(false)
 	return s.lightenLocked(ctx)
 }
 
@@ -339,7 +341,7 @@ func (s *Store) crowded() bool {
 	if s.noRoom != nil { // the overlay can not help it, and the log is looked after as it is used
 		return s.unprepared.Load() > s.opts.segmentBytes/8
 	}
-	return s.overlay.over(s.opts.softEntries, softBytes) || s.logged.Load() > heldSegments*s.opts.segmentBytes ||
+	return s.overlay.over(s.opts.softEntries, softBytes) || s.logged.Load() > s.opts.segmentBytes ||
 		s.unprepared.Load() > s.opts.segmentBytes/8
 }
 

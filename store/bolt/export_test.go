@@ -247,3 +247,6 @@ func (s *Store) Gaps() string {
 	defer s.mu.Unlock()
 	return fmt.Sprintf("%+v", s.gapsAhead)
 }
+
+// Segments returns how many segments of the log hold records.
+func (s *Store) Segments() int { return s.log.Stats().Segments }

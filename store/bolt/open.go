@@ -173,7 +173,7 @@ func (s *Store) start() error {
 	}
 	s.log, err = wal.Open(logDir, wal.Options{
 		Store: uuid, SegmentBytes: s.opts.segmentBytes, Logger: s.opts.logger, OnDurable: s.onDurable, OnFailed: s.onFailed, OnSync: s.onSync,
-		FS: s.opts.logFS, Lazy: s.opts.sync != Always,
+		FS: s.opts.logFS, Lazy: s.opts.sync != Always, Spares: keptSpares,
 	})
 	if err != nil {
 		return s.translate(err)

@@ -57,6 +57,7 @@ const (
 	refillBytes         = 1 << 20
 	laneBytes           = 4 << 20     // and at once of the keys whose heads it looks up
 	heldSegments        = 3           // as many segments with records make a checkpoint due
+	keptSpares          = 3           // one more than the log wants ready: see lighten
 	idleCheckpoint      = time.Minute // without a new record makes one due
 	lockWait            = 500 * time.Millisecond
 	roomWait            = time.Second // most that accepting waits for a checkpoint that cannot begin

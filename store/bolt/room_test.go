@@ -1,6 +1,7 @@
 package bolt_test
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,16 +15,16 @@ import (
 type slowFS struct {
 	wal.FS
 	slow   atomic.Bool
-	making chan chan struct{} // from Create, which then waits for the channel to be closed
+	making chan chan struct{} // from Rename, which then waits for the channel to be closed
 }
 
-func (f *slowFS) Create(name string) (wal.File, error) {
-	if f.slow.CompareAndSwap(true, false) {
+func (f *slowFS) Rename(from, to string) error {
+	if strings.HasSuffix(to, ".spare") && f.slow.CompareAndSwap(true, false) {
 		wait := make(chan struct{})
 		f.making <- wait
 		<-wait
 	}
-	return f.FS.Create(name)
+	return f.FS.Rename(from, to)
 }
 
 // Memory is full and the disk is slow: accepting waits for it. It is ErrFull only if
@@ -46,7 +47,7 @@ func TestStore_FullWhileTheDiskIsSlow(t *testing.T) {
 		close(accepted)
 	}()
 	select {
-	case wait := <-disk.making: // a spare segment, before the checkpoint
+	case wait := <-disk.making: // a spare segment, after a checkpoint; memory fills up meanwhile
 		time.AfterFunc(1500*time.Millisecond, func() { close(wait) }) // longer than accepting waits for nothing
 	case err := <-failed:
 		require.NoError(t, err)
