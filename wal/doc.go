@@ -124,7 +124,8 @@
 //   - I6 The groups that Open finds in the newest segment without a watermark above them are written once more, into the
 //     segment that the first commit starts, and are synced before it gets its name. Their sync may have failed in the last
 //     run, and then the pages in memory are whole and marked clean, and the disk is not; syncing them again would
-//     report success and do nothing (R10).
+//     report success and do nothing (R10). Where the device has no room for that segment, they are written again in
+//     their place, byte for byte, and the log goes on behind them (resume).
 //   - I7 A file that was a segment is not written to before the folder without its old name has been synced. So name and
 //     header never disagree.
 //     When the device is full the first segment after Open may take the place and the name of the newest one, with all
@@ -138,7 +139,8 @@
 //
 // Segments have all their blocks before they are used, so the device can only be found full when a new one is made,
 // which [Log.Prepare] does ahead of need (R38), and the leader where that has not come in time: it rather lets records
-// of Queue fail than take the last spare. What is left of a device that has no room for a segment makes a small one. When that has failed, [Log.Append] and [Log.Queue] are refused with
+// of Queue fail than take the last spare. What is left of a device that has no room for a segment makes a small one;
+// after a restart without either, the log goes on in the newest segment. When that has failed, [Log.Append] and [Log.Queue] are refused with
 // [ErrNoSpace] as soon as less than one segment of room would be left; [Log.Write] may use that, so that work which
 // makes room can be recorded (P9). Any other failed write or sync is final: [ErrPoisoned] (R9, P10).
 //
@@ -175,8 +177,9 @@
 //     copied once.
 //   - fallocate in place of writing zeros leaves blocks that count as never written, and every sync then goes through the
 //     journal: half the speed*. So spares are written in full, once, and used again.
-//   - Writing the last groups of an earlier run again in their old place would be less code than I6, but puts acknowledged
-//     bytes at risk when the power fails in the middle of a sector.
+//   - Writing the last groups of an earlier run again in their old place would be less code than I6, but relies more on
+//     what is assumed of the disk: that a sector which is written with the bytes that it has keeps them when the power
+//     fails. So it is done only where nothing else is left.
 //   - Giving positions out again after ErrNoSpace would keep them without gaps (I4), but somebody who still waits for the
 //     record that failed would be told that it is durable once another has taken its number.
 package wal

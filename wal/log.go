@@ -56,6 +56,7 @@ type Log struct {
 	segments []segment // what is in the folder, oldest first; the last one is never freed
 	spares   []string  // file names of segments ready for use, all of opts.SegmentBytes
 	small    smallSpare
+	rest     int64   // what the newest segment that Open found has left, until it has a successor or is gone on with
 	stats    Stats   // the counters; Stats fills in the rest
 	active   *active // the segment being written, nil before the first write
 

@@ -170,6 +170,7 @@ func (l *Log) readNewest(head *header) error {
 	l.tail = ends[0]
 	l.onDisk.Store(uint64(l.tail.last))
 	l.tail.name, l.tail.head, l.tail.end = s.name, s.head, s.off
+	l.rest = s.size - s.off
 	if l.tail.off == l.tail.end {
 		return nil
 	}

@@ -100,6 +100,9 @@ func (l *Log) roomLocked() int64 {
 	if l.small.size > 0 {
 		room += l.small.size - blockBytes
 	}
+	if len(l.spares) == 0 && l.small.name == "" {
+		room += l.rest // see resume
+	}
 	if l.active != nil {
 		room += l.active.size - l.active.off
 	}

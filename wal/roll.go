@@ -55,7 +55,7 @@ func (l *Log) roll(need int64) error {
 	}
 	spare, size, err := l.takeSpare(alignUp(int64(len(block))+need, blockBytes))
 	if err != nil {
-		return err
+		return l.resume(need, err)
 	}
 	h.size = size
 	replaces := l.lastOnFull() && l.wholeTail(need, h.size)
@@ -76,7 +76,7 @@ func (l *Log) roll(need int64) error {
 	l.chain, l.tail = chain, tail{}
 	l.onDisk.Store(uint64(l.synced))
 	l.mu.Lock()
-	l.active = next
+	l.active, l.rest = next, 0
 	if replaces {
 		l.segments = l.segments[: len(l.segments)-1 : len(l.segments)-1]
 	}
@@ -162,20 +162,28 @@ func (l *Log) copyTail(h *header, chain *uint32) ([]byte, error) {
 		return nil, fmt.Errorf("open %s: %w", t.name, err)
 	}
 	defer f.Close()
+	h.base, h.chain = t.last+1, t.chain
+	*chain = t.chain
+	seed := h.seed()
+	return t.read(f, func(g *group, b []byte) {
+		g.chain = *chain
+		*chain = g.seal(b, h.salt, seed)
+	})
+}
+
+// read reads the groups of the tail, and calls each for every one of them.
+func (t *tail) read(f File, each func(g *group, b []byte)) ([]byte, error) {
 	b := make([]byte, t.end-t.off)
 	if err := readFull(f, t.name, b, t.off); err != nil {
 		return nil, err
 	}
-	h.base, h.chain = t.last+1, t.chain
-	*chain = t.chain
-	old, seed := t.head.seed(), h.seed()
+	seed := t.head.seed()
 	for off := int64(0); off < int64(len(b)); {
 		g, ok := decodeGroup(b[off:], t.head.salt, int64(len(b))-off)
-		if !ok || !g.intact(b[off:], old) {
+		if !ok || !g.intact(b[off:], seed) {
 			return nil, corrupt(t.name, t.off+off, "group changed since the log was opened")
 		}
-		g.chain = *chain
-		*chain = g.seal(b[off:], h.salt, seed)
+		each(&g, b[off:])
 		off += g.size()
 	}
 	return b, nil

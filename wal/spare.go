@@ -86,15 +86,19 @@ func (l *Log) keepReserve(name string) (string, error) {
 	return "", err
 }
 
-// makeReserve makes a spare if the owner wants one ready, unless there is one or the device is known to be full.
+// makeReserve makes a spare if the owner wants one ready and there is none. On a device that is known to be full it does
+// not try: that may have become known after the records that need a segment now were queued.
 func (l *Log) makeReserve() error {
 	l.dirMu.Lock()
 	defer l.dirMu.Unlock()
 	l.mu.Lock()
-	done := !l.prepared || len(l.spares) > 0 || l.full || l.opts.Spares < readySpares
+	wanted, full := l.prepared && len(l.spares) == 0 && l.opts.Spares >= readySpares, l.full
 	l.mu.Unlock()
-	if done {
+	switch {
+	case !wanted:
 		return nil
+	case full:
+		return ErrNoSpace
 	}
 	name, err := l.makeSpare(l.opts.SegmentBytes)
 	if err == nil {

@@ -136,16 +136,24 @@ func (s *Store) relieve() error {
 	return s.flush(context.Background())
 }
 
+// freed is what was applied, and how many segments lay ready in the log, when space was last
+// given back. Trying again brings nothing as long as neither has changed, and costs a log
+// record.
+type freed struct {
+	applied wal.Position
+	spares  int
+}
+
 // giveBackSpace frees what can be freed of memory and log when there is no room, so
 // that accepting goes on when what was in the way is delivered (P9).
 func (s *Store) giveBackSpace() error {
 	s.mu.Lock()
-	usable, applied := s.usable() == nil, s.applied
+	usable, now := s.usable() == nil, freed{applied: s.applied, spares: s.log.Stats().Spares}
 	s.mu.Unlock()
-	if !usable || applied == s.freed {
+	if !usable || now == s.freed {
 		return nil
 	}
-	s.freed = applied
+	defer func() { s.freed = freed{now.applied, s.log.Stats().Spares} }()
 	ctx := context.Background()
 	err := s.lighten(ctx)
 	s.mu.Lock()

@@ -154,7 +154,7 @@ func (s *Store) Room() string {
 	if o := s.overlay.oldest; o != nil {
 		oldest = fmt.Sprintf("%d (home %d gone %v state %v)", o.dirtyAt, o.home, o.gone, o.state)
 	}
-	return fmt.Sprintf("database high %d free %d reserved %d wanted %d largest %d; log %+v first %d next %d; %d entries, %d dirty, oldest %s, applied %d freed %d, inbox %d, no room: %v",
+	return fmt.Sprintf("database high %d free %d reserved %d wanted %d largest %d; log %+v first %d next %d; %d entries, %d dirty, oldest %s, applied %d freed %+v, inbox %d, no room: %v",
 		high, free, s.reserved, s.reserveWanted(), s.largest.Load(), s.log.Stats(), s.log.First(), s.log.Next(), len(s.overlay.entries), s.overlay.dirty, oldest, s.applied, s.freed, len(s.inbox), s.noRoom)
 }
 

@@ -1,9 +1,13 @@
 package bolt_test
 
 import (
+	"os"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -100,4 +104,57 @@ func TestStats_NoRoom(t *testing.T) {
 	disk.Inject(nil)
 	acceptAgain(t, s)
 	require.Eventually(t, func() bool { return stats(t, s).NoRoom == nil }, patience, time.Millisecond)
+}
+
+// A store that could not even make sure of the end of its log, and gave up giving back
+// space for as long as nothing changes, goes on when a single segment has come free (P9).
+func TestStore_FullDiskOneSpare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := waltest.New()
+		dir := t.TempDir()
+		mkdirAll(t, disk, dir)
+		opts := []bolt.Option{bolt.WithSegmentBytes(64 << 10)}
+		s := open(t, dir, append(opts, bolt.WithLogFS(disk))...)
+		path := filepath.Join(dir, "outbox.db")
+		database, err := os.ReadFile(path)
+		require.NoError(t, err)
+		s.Freeze(func() {
+			for i := range 12 {
+				large := tasks(i, 1)
+				large[0].Payload = make([]byte, 10_000)
+				create(t, s, large...)
+			}
+			disk = disk.Crash(disk.Ops(), 0)
+		})
+		require.NoError(t, s.Close())
+		require.NoError(t, os.WriteFile(path, database, 0o600))
+
+		var spares atomic.Int64 // so many may be made; with less than none nothing is written either
+		spares.Store(-1)
+		disk.Inject(func(op waltest.Op) *waltest.Fault {
+			switch {
+			case op.Kind == waltest.Create && spares.Load() > 0:
+				spares.Add(-1)
+			case op.Kind == waltest.Create, op.Kind == waltest.Write && spares.Load() < 0:
+				return &waltest.Fault{Err: syscall.ENOSPC}
+			}
+			return nil
+		})
+		for _, name := range disk.Names(filepath.Join(dir, "wal")) {
+			if filepath.Ext(name) == ".spare" {
+				require.NoError(t, disk.Remove(filepath.Join(dir, "wal", name)))
+			}
+		}
+		s = open(t, dir, append(opts, bolt.WithLogFS(disk))...)
+		time.Sleep(3 * time.Second) // it has tried to give back space, and has nothing to try again
+		synctest.Wait()
+		require.ErrorIs(t, stats(t, s).NoRoom, outbox.ErrDiskFull)
+		require.Zero(t, s.Spares())
+		spares.Store(1)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.NoError(t, stats(t, s).NoRoom, s.Room())
+		require.EqualValues(t, 12, stats(t, s).Pending)
+		disk.Inject(nil)
+	})
 }

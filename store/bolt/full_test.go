@@ -18,16 +18,9 @@ import (
 
 const patience = 30 * time.Second
 
-// whenStuck is called when a store on a full disk gets nowhere. See testFullDisk.
-var whenStuck = func() {}
-
 // settleFull settles as the dispatcher does: what finds no room is tried again.
 func settleFull(s *bolt.Store, outcomes ...outbox.Outcome) error {
-	began := time.Now()
-	for deadline := began.Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > 3*time.Second {
-			whenStuck()
-		}
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		err := s.Settle(context.Background(), outcomes)
 		if err == nil || errors.Is(err, outbox.ErrLeaseLost) {
 			return nil
@@ -70,11 +63,7 @@ func publish(t *testing.T, s *bolt.Store, most int) (delivered, buried int) {
 // acceptAgain waits until there is room.
 func acceptAgain(t *testing.T, s *bolt.Store) {
 	t.Helper()
-	began := time.Now()
 	require.EventuallyWithT(t, func(ct *assert.CollectT) {
-		if time.Since(began) > 5*time.Second {
-			whenStuck()
-		}
 		require.NoError(ct, s.Create(t.Context(), tasks(0, 1)), "%s", s.Room())
 	}, 30*time.Second, 50*time.Millisecond)
 }

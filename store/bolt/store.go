@@ -95,7 +95,7 @@ type Store struct {
 	checkpointed atomic.Int64  // when the last was, wall clock
 	written      atomic.Uint64 // bytes written to the database
 
-	freed wal.Position // of the flusher: what was applied when it last gave space back
+	freed freed // of the flusher: when it last gave space back
 
 	background sync.WaitGroup
 	stop       chan struct{} // closed by Close; ends the background goroutines
