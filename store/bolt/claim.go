@@ -40,6 +40,12 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 		if err == nil && need == needRefill {
 			need, err = c.refill(ctx)
 		}
+		if err == nil && need == needPause {
+			if err = ctx.Err(); err == nil {
+				continue
+			}
+			err = fmt.Errorf("bolt: claim: %w", err)
+		}
 		if err == nil && need == needTell {
 			if err = c.tell(ctx); err == nil {
 				continue
@@ -86,6 +92,7 @@ const (
 	needRefill       // the database may have a task that comes first
 	needSync         // a retry that is due is not durable yet
 	needTell         // a gap event comes first
+	needPause        // it has ended many that are not to be delivered, and there may be more
 )
 
 // scope is among which tasks pick chooses.
@@ -128,7 +135,7 @@ func (c *claim) refill(ctx context.Context) (need, error) {
 	if c.waited || stuck {
 		from = onHand // better out of order than not at all
 	}
-	if n, err := c.pick(from); err != nil || len(c.picked) > 0 || n == needTell {
+	if n, err := c.pick(from); err != nil || len(c.picked) > 0 || n == needTell || n == needPause {
 		c.nextIn = 0
 		return n, err
 	}

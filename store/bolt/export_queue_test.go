@@ -21,3 +21,10 @@ func (s *Store) PlacesRead() int {
 
 // CrowdAhead is how many tasks that do not match a claim looks at in a queue of many names.
 const CrowdAhead = crowdAhead
+
+// Looks is how often claims have asked a queue what it has to offer.
+func (s *Store) Looks() int {
+	s.claiming.Lock()
+	defer s.claiming.Unlock()
+	return s.gathered.looks
+}

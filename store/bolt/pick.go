@@ -1,9 +1,7 @@
 package bolt
 
 import (
-	"cmp"
 	order "container/heap"
-	"slices"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -20,7 +18,10 @@ func (c *claim) pickLocked(from scope) (need, error) {
 		return needRefill, nil
 	}
 	c.gather(now, from)
-	for {
+	for ended := 0; ; {
+		if ended == endsAtOnce {
+			return needPause, nil
+		}
 		if len(c.picked) >= c.max {
 			c.nextIn = 0
 			return needNothing, nil
@@ -43,23 +44,21 @@ func (c *claim) pickLocked(from scope) (need, error) {
 			c.want(src, now)
 			return needRefill, nil
 		}
-		e := src.head
+		e, l := src.head, src.head.lane
 		if reason, drop := e.unwanted(now); drop {
 			if err := s.recordLocked([]decided{{e, s.dropOf(e, reason)}}); err != nil {
 				return needNothing, err
 			}
-			if e.key == "" {
-				c.moved(src, now, from)
-			} else {
-				c.gather(now, from) // the next of its key may be in any queue
-			}
+			ended++
+			c.ended(src, l, now, from)
 			continue
 		}
 		if o.parked(e) {
 			if err := s.bury(e, now); err != nil {
 				return needNothing, err
 			}
-			c.gather(now, from)
+			ended++
+			c.ended(src, l, now, from)
 			continue
 		}
 		if c.tells() { // now that all that has expired before e is dropped
@@ -93,41 +92,9 @@ func (c *claim) none(now int64, from scope) need {
 	return needNothing
 }
 
-// source is a queue as one claim sees it.
-type source struct {
-	*queue
-	newest   bool
-	head     *entry   // the first that is due, in memory
-	bound    spot     // nothing that is due comes before it
-	filtered bool     // the queue has tasks that do not match:
-	list     []*entry // of those in memory, what matches and is due, in the order of claiming;
-	later    int64    // when the next that matches is due,
-	others   int      // and how many are due that do not match
-}
-
-// crowdAhead is how many tasks that do not match are looked at in a queue of many names
-// before a claim gives up.
-const crowdAhead = 1024
-
-// line is the queues of one class that may have something due, a heap.
-type line []*source
-
-func (l line) Len() int      { return len(l) }
-func (l line) Swap(i, j int) { l[i], l[j] = l[j], l[i] }
-func (l line) Less(i, j int) bool {
-	if l[i].newest {
-		return l[j].bound.before(l[i].bound)
-	}
-	return l[i].bound.before(l[j].bound)
-}
-func (l *line) Push(x any) { *l = append(*l, x.(*source)) }
-func (l *line) Pop() any {
-	last := len(*l) - 1
-	x := (*l)[last]
-	(*l)[last] = nil
-	*l = (*l)[:last]
-	return x
-}
+// endsAtOnce is how many tasks that are not to be delivered a claim ends before it lets
+// others have mu, and looks whether its context has ended.
+const endsAtOnce = 256
 
 // gathered is what a claim knows of the queues. A store keeps the arrays from claim to
 // claim.
@@ -135,6 +102,7 @@ type gathered struct {
 	sources []source    // the queues that match,
 	lines   [3]line     // those of them that may have something due, by class, Low first
 	wants   []queueName // what must be read
+	looks   int         // how often a queue was asked what it has to offer, ever
 }
 
 // forget lets go of what the arrays refer to.
@@ -154,7 +122,8 @@ func (c *claim) gather(now int64, from scope) {
 		c.lines[i] = c.lines[i][:0]
 	}
 	for _, q := range c.s.overlay.queues {
-		src := source{queue: q, newest: c.newest}
+		q.src = nil
+		src := source{queue: q, newest: c.newest, slot: -1}
 		if c.match != nil {
 			if src.filtered = q.name.mixed(); !src.filtered && !c.match(q.name.name) {
 				continue
@@ -167,9 +136,9 @@ func (c *claim) gather(now int64, from scope) {
 	}
 	for i := range c.sources { // which does not move any more
 		src := &c.sources[i]
-		if src.offers(now, from) {
-			l := c.line(src)
-			*l = append(*l, src)
+		src.queue.src = src
+		if c.offers(src, now, from) {
+			c.line(src).Push(src)
 		}
 	}
 	for i := range c.lines {
@@ -178,68 +147,6 @@ func (c *claim) gather(now int64, from scope) {
 }
 
 func (c *claim) line(src *source) *line { return &c.lines[src.name.class-outbox.Low] }
-
-// filter finds what matches in a queue of many names.
-func (c *claim) filter(src *source, now int64) {
-	src.later, src.others, src.list = never, 0, nil
-	for _, h := range [...]*heap{&src.ready, &src.latest} {
-		for _, e := range h.list {
-			switch matches := c.match(nameIn(e.raw)); {
-			case !matches && e.when <= now:
-				src.others++
-			case !matches:
-			case e.when > now:
-				src.later = min(src.later, e.when)
-			default:
-				src.list = append(src.list, e)
-			}
-		}
-	}
-	slices.SortFunc(src.list, func(a, b *entry) int {
-		if src.newest {
-			a, b = b, a
-		}
-		return cmp.Or(cmp.Compare(a.when, b.when), a.id.Compare(b.id))
-	})
-}
-
-// offers finds out what a queue has to offer, and reports whether it is anything.
-func (src *source) offers(now int64, from scope) bool {
-	if src.filtered {
-		for len(src.list) > 0 && src.list[0].at < 0 {
-			src.list = src.list[1:]
-		}
-		if src.head = nil; len(src.list) > 0 {
-			src.head = src.list[0]
-		}
-	} else {
-		src.head = src.queue.head(now, src.newest)
-	}
-	any := src.head != nil
-	if any {
-		src.bound = src.head.spot()
-	}
-	if from == onHand || !src.asks(now) {
-		return any
-	}
-	switch { // what is to be read comes first
-	case !src.newest:
-		src.bound = src.floor
-	case src.unseen(now):
-		src.bound = spot{now, maxID}
-	default:
-		src.bound = src.roof
-	}
-	return true
-}
-
-// asks reports whether the database has to be asked before the head can be taken.
-func (src *source) asks(now int64) bool {
-	if src.filtered && src.others >= crowdAhead {
-		return false
-	}
-	return src.queue.mustLook(now, src.head, src.newest)
-}
 
 // turn returns the source whose turn it is, nil if nothing is due. See outbox.Turn.
 func (c *claim) turn() *source {
@@ -251,14 +158,46 @@ func (c *claim) turn() *source {
 	return nil
 }
 
-// moved puts the first source of a line where it belongs by now.
+// offers is that of the source, counted.
+func (c *claim) offers(src *source, now int64, from scope) bool {
+	c.looks++
+	return src.offers(now, from)
+}
+
+// moved puts a source where it belongs by now.
 func (c *claim) moved(src *source, now int64, from scope) {
 	l := c.line(src)
-	if src.offers(now, from) {
-		order.Fix(l, 0)
-	} else {
-		order.Pop(l)
+	switch offers := c.offers(src, now, from); {
+	case offers && src.slot >= 0:
+		order.Fix(l, src.slot)
+	case offers:
+		order.Push(l, src)
+	case src.slot >= 0:
+		order.Remove(l, src.slot)
 	}
+}
+
+// ended follows the end of the head of a source, or its being put off, which was the head
+// of a lane too if that is not nil. Nothing else has changed but the queue in which the
+// next of the key waits. All queues were looked at for every head once, under mu, and
+// thousands that had expired in as many queues took seconds. mu is held.
+func (c *claim) ended(src *source, l *lane, now int64, from scope) {
+	if src.filtered {
+		src.list = src.list[1:]
+	}
+	c.moved(src, now, from)
+	if l == nil || len(l.waiting) == 0 || l.waiting[0].at < 0 {
+		return // it has no other, or memory does not know it
+	}
+	next := l.waiting[0]
+	src = next.in.src
+	if src == nil {
+		return // it does not match
+	}
+	if src.filtered {
+		c.admit(src, next, now)
+	}
+	c.moved(src, now, from)
 }
 
 // want notes that a queue has to be read, and others of its class with it as there is
