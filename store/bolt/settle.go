@@ -201,8 +201,8 @@ func (s *Store) bookLocked(list []decided, pos wal.Position) {
 		s.overlay.burden(e, o)
 		switch o.kind {
 		case opRetry:
-			if s.retrying == 0 || o.due < s.retryDue {
-				s.retryDue = o.due
+			if due := firstLook(o.due, e.expires); s.retrying == 0 || due < s.retryDue {
+				s.retryDue = due
 			}
 			s.retrying++
 		case opRequeue:
