@@ -59,7 +59,7 @@ func (s *Store) apply(c *change) {
 		s.end(c.replaced, c.pos)
 	}
 	if o := c.outdated; o != nil && !o.gone {
-		o.stale, o.sched.stale = true, true
+		s.outdate(o, acceptedAt(e.raw))
 		s.overlay.touch(o, c.pos)
 	}
 	if e == nil {
@@ -208,7 +208,11 @@ func (s schedule) after(o *op) schedule {
 	if !known {
 		t.Fail(o.failure)
 	}
-	return schedule{due: o.due, attempts: o.attempts, failures: t.Failures, stale: s.stale}
+	next := schedule{due: o.due, attempts: o.attempts, failures: t.Failures, stale: s.stale}
+	if s.stale { // see outdate
+		next.due = min(o.due, o.clock)
+	}
+	return next
 }
 
 // onFailed is called by the log when it could not make the records from pos on

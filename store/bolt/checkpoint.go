@@ -92,7 +92,8 @@ func (s *Store) takeSnapshot() *snapshot {
 		}
 		e.flushing = true
 		snap.items[i] = e.snapshot()
-		snap.items[i].holder = e.unique != "" && s.overlay.unique[e.unique] == e || e.latest != "" && s.overlay.latest[e.latest] == e
+		snap.items[i].holdsUnique = e.unique != "" && s.overlay.unique[e.unique] == e
+		snap.items[i].holdsLatest = e.latest != "" && s.overlay.latest[e.latest] == e
 	}
 	return snap
 }
@@ -204,6 +205,12 @@ func (s *Store) putChunk(tx *bbolt.Tx, snap *snapshot, items []item, last bool) 
 	}
 	w := newWriter(b)
 	w.now, w.listed = s.clock.now(), make([]place, 0, len(items))
+	s.mu.Lock()
+	s.reconcile(tx, b)
+	for i := range items {
+		items[i].catchUp()
+	}
+	s.mu.Unlock()
 	for i := range items {
 		if !items[i].dirty {
 			continue

@@ -65,10 +65,7 @@ func loadWaiting(b buckets, id outbox.ID, v []byte) *loaded {
 	case s != nil:
 		l.sched = *s
 	}
-	if l.header.latest != "" {
-		newest := b.sole.Get(latestPlace(l.header.latest))
-		l.stale = newest != nil && string(newest) > string(id[:])
-	}
+	l.stale = b.outdated(&l.header)
 	return l
 }
 

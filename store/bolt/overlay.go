@@ -148,12 +148,10 @@ func (o *overlay) holdIfNewest(e *entry) {
 	if other := o.unique[e.unique]; e.unique != "" && (other == nil || other.gone) {
 		o.unique[e.unique] = e
 	}
-	if e.latest != "" {
+	if e.latest != "" && !e.stale {
 		switch other := o.latest[e.latest]; {
 		case other == nil:
-			if !e.stale {
-				o.latest[e.latest] = e
-			}
+			o.latest[e.latest] = e
 		case other.id.Compare(e.id) > 0:
 			e.stale = true
 		case other != e:
@@ -168,9 +166,7 @@ func (o *overlay) release(e *entry) {
 	if e.unique != "" && o.unique[e.unique] == e {
 		delete(o.unique, e.unique)
 	}
-	if e.latest != "" && o.latest[e.latest] == e {
-		delete(o.latest, e.latest)
-	}
+	o.yield(e)
 }
 
 // lease notes that an entry is claimed.

@@ -21,7 +21,8 @@ import (
 //
 // A Unique key is checked against what was accepted before. Of two events with
 // the same one, one in an open transaction and one outside of it, both may be
-// accepted.
+// accepted. Likewise an event with a LatestOnly key that is accepted outside of the
+// transaction meanwhile does not replace the one in it, and both may be delivered.
 func WithTx(ctx context.Context, tx *bbolt.Tx) context.Context { return outbox.WithTx(ctx, tx) }
 
 // Update runs f in a writable transaction of the store's database and commits it
@@ -247,18 +248,6 @@ func (s *Store) commitGroup(g *txGroup) {
 		}
 	}
 	s.announceLocked()
-}
-
-// outdateLocked drops a task in memory whose LatestOnly key was taken over in a
-// transaction, or has it dropped should it come back from its publisher. The record
-// comes before any that the new task will have, so no crash can bring the old one
-// back after the new one is gone. mu is held.
-func (s *Store) outdateLocked(e *entry) {
-	e.stale, e.sched.stale = true, true
-	if e.phase == idle && e.state == outbox.Waiting && !e.gone {
-		// On an error the task is dropped when it is claimed.
-		_ = s.recordLocked([]decided{{e, &op{kind: opDrop, id: e.id, drop: dropCoalesced}}})
-	}
 }
 
 // reconcile finds out what became of the groups of earlier transactions: a later

@@ -26,7 +26,8 @@ type item struct {
 	damaged   home
 	unsure    bool
 	spent     int64
-	holder    bool // of its Unique or LatestOnly key, as memory knows
+
+	holdsUnique, holdsLatest bool // its Unique key, its LatestOnly key, as memory knows
 }
 
 func (e *entry) snapshot() item {
@@ -154,7 +155,7 @@ func (w *writer) putWaiting(it *item) error {
 			return err
 		}
 	}
-	if err := w.hold(h, it.holder); err != nil {
+	if err := w.hold(it); err != nil {
 		return err
 	}
 	if h.key == "" {
@@ -210,14 +211,16 @@ func (h *header) places() (p [][]byte) {
 }
 
 // hold makes the task the holder of its keys: if memory knows that it is, or unless
-// a newer one is.
-func (w *writer) hold(h *header, known bool) error {
-	for _, place := range h.places() {
-		if known || string(w.b.sole.Get(place)) < string(h.id[:]) {
-			if err := w.b.sole.Put(place, h.id[:]); err != nil {
-				return err
-			}
+// a newer one is. A stale one is no holder.
+func (w *writer) hold(it *item) error {
+	id := it.header.id[:]
+	if key := it.header.unique; key != "" && (it.holdsUnique || bytes.Compare(w.b.sole.Get(uniquePlace(key)), id) < 0) {
+		if err := w.b.sole.Put(uniquePlace(key), id); err != nil {
+			return err
 		}
+	}
+	if key := it.header.latest; key != "" && !it.sched.stale && (it.holdsLatest || bytes.Compare(w.b.latestHolder(key), id) < 0) {
+		return w.b.sole.Put(latestPlace(key), id)
 	}
 	return nil
 }

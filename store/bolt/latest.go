@@ -1,0 +1,82 @@
+package bolt
+
+import (
+	"bytes"
+
+	"github.com/goutbox/goutbox/outbox"
+)
+
+// Of the tasks with one LatestOnly key one at most waits that is not stale: the holder.
+// A newer one drops the holder if that waits; if it is in flight, or in the database and
+// the newer one came in a transaction, it is marked as stale, and must not wait again.
+// The mark is a part of the schedule, and so outlives the newer task: a stale task must
+// not pass for new when that is gone, nor take the key from a dead letter that was
+// requeued meanwhile and has a lower ID.
+
+// outdate marks a task as replaced by a newer one of its LatestOnly key, as of a time on
+// the store's clock. It is due then at the latest: only a claim that comes upon it drops
+// it, and others of its ordering key may stand behind it (P4). mu is held.
+func (s *Store) outdate(e *entry, clock int64) {
+	e.stale, e.sched.stale = true, true
+	e.sched.due = min(e.sched.due, clock)
+	s.overlay.yield(e)
+	if e.phase == settling { // a retry perhaps, behind which others wait: see pick
+		s.retryDue = min(s.retryDue, e.sched.due)
+	}
+	switch {
+	case !s.live:
+		e.dueAt(e.sched.due)
+	case e.phase == idle && e.state == outbox.Waiting && !e.gone:
+		s.overlay.leave(e)
+		e.dueAt(e.sched.due)
+		s.overlay.enter(e)
+	}
+}
+
+// outdateLocked drops a task in memory whose LatestOnly key was taken over in a
+// transaction, or has it dropped should it come back from its publisher. The record
+// comes before any that the new task will have, so no crash can bring the old one
+// back after the new one is gone. mu is held.
+func (s *Store) outdateLocked(e *entry) {
+	s.outdate(e, s.clock.now())
+	if e.phase == idle && e.state == outbox.Waiting && !e.gone {
+		// On an error the task is dropped when it is claimed.
+		_ = s.recordLocked([]decided{{e, &op{kind: opDrop, id: e.id, drop: dropCoalesced}}})
+	}
+}
+
+// yield gives e's LatestOnly key free.
+func (o *overlay) yield(e *entry) {
+	if e.latest != "" && o.latest[e.latest] == e {
+		delete(o.latest, e.latest)
+	}
+}
+
+// catchUp has an item say what its entry has learned since the checkpoint was begun: a
+// transaction that was committed meanwhile may have taken its LatestOnly key. Written as
+// it was, the task would take that back. mu is held, and nobody else writes to the
+// database.
+func (it *item) catchUp() {
+	if e := it.e; it.header.latest != "" && e.sched.stale && it.target() == homeTasks {
+		it.sched.stale, it.sched.due = true, min(it.sched.due, e.sched.due)
+	}
+}
+
+// latestHolder returns the ID of the task that holds a LatestOnly key in the database;
+// nil if none does, or one that is stale.
+func (b buckets) latestHolder(key string) []byte {
+	id := b.sole.Get(latestPlace(key))
+	if len(id) != len(outbox.ID{}) || b.tasks.Get(id) == nil {
+		return nil
+	}
+	if sched, err := loadSchedule(b, outbox.ID(id)); err == nil && sched != nil && sched.stale {
+		return nil
+	}
+	return id
+}
+
+// outdated reports whether the database has a newer task with the LatestOnly key of one
+// that waits.
+func (b buckets) outdated(h *header) bool {
+	return h.latest != "" && bytes.Compare(b.latestHolder(h.latest), h.id[:]) > 0
+}
