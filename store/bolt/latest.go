@@ -80,3 +80,18 @@ func (b buckets) latestHolder(key string) []byte {
 func (b buckets) outdated(h *header) bool {
 	return h.latest != "" && bytes.Compare(b.latestHolder(h.latest), h.id[:]) > 0
 }
+
+// outdated reports whether a task that was accepted as o says had lost its LatestOnly key
+// to one that a transaction has put into the database. One with a higher ID need not be
+// newer: a caller may choose IDs (see [outbox.Store]), and what o or a record before it
+// has ended is none any more.
+func (r *recovery) outdated(h *header, o *op) bool {
+	if !r.b.outdated(h) {
+		return false
+	}
+	newest := outbox.ID(r.b.latestHolder(h.latest))
+	if e := r.s.overlay.entries[newest]; e != nil && (e.gone || e.stale || e.state == outbox.Dead) {
+		return false
+	}
+	return newest != o.replaces && newest != o.outdates
+}

@@ -208,7 +208,7 @@ func (r *recovery) create(o *op) (*entry, error) {
 	if o.sched != nil {
 		e.sched = *o.sched
 	}
-	if r.b.outdated(&h) {
+	if r.outdated(&h, o) {
 		// Replaced in a transaction; the record that drops it may have been lost, and the
 		// newer one must not be gone before it is. See outdate.
 		e.stale, e.sched.stale, e.sched.due = true, true, min(e.sched.due, acceptedAt(raw))
