@@ -70,60 +70,59 @@ func (s *Store) flush(ctx context.Context) error {
 	return s.trim(snap.pos + 1)
 }
 
-// takeSnapshot copies what has to be written, and what can then leave memory: first
-// what waits no longer, so that the keys that it held are free for what does; each
-// in the order of IDs.
+// takeSnapshot copies what has to be written, and what can then leave memory.
 func (s *Store) takeSnapshot() *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ended, waiting := s.overlay.inOrder()
+	entries := s.overlay.inOrder()
 	snap := &snapshot{
 		pos:   s.applied,
 		since: s.since,
 		state: state{checkpoint: s.applied, lastID: s.ids.last, seen: s.moment(), gaps: s.gaps, gapsAt: s.applied},
-		items: make([]item, len(ended)+len(waiting)),
+		items: make([]item, len(entries)),
 	}
-	for i := range snap.items {
-		var e *entry
-		if i < len(ended) {
-			e = ended[i]
-		} else {
-			e = waiting[i-len(ended)]
-		}
+	for i, e := range entries {
 		e.flushing = true
-		snap.items[i] = e.snapshot()
-		snap.items[i].holdsUnique = e.unique != "" && s.overlay.unique[e.unique] == e
-		snap.items[i].holdsLatest = e.latest != "" && s.overlay.latest[e.latest] == e
+		it := &snap.items[i]
+		*it = e.snapshot()
+		it.holdsUnique = e.unique != "" && s.overlay.unique[e.unique] == e
+		it.holdsLatest = e.latest != "" && s.overlay.latest[e.latest] == e
 	}
 	return snap
 }
 
-// inOrder lists what is durable, those that wait apart from the others, each in the order
-// of IDs. The dirty list nearly has it, as tasks become durable in the order of their IDs, and
-// sorting what is in order costs next to nothing.
-func (o *overlay) inOrder() (ended, waiting []*entry) {
-	waiting = make([]*entry, 0, len(o.entries))
-	add := func(e *entry) {
-		if e.gone || e.state == outbox.Dead {
-			ended = append(ended, e)
-		} else {
-			waiting = append(waiting, e)
-		}
-	}
+// inOrder lists what is durable: first what waits no longer, then what is stale, so that
+// the keys that it held are free for what holds them now; each in the order of IDs. The
+// dirty list nearly has that, as tasks become durable in the order of their IDs, and to sort
+// what is in order costs next to nothing.
+func (o *overlay) inOrder() []*entry {
+	var turns [3][]*entry
+	turns[2] = make([]*entry, 0, len(o.entries))
 	for e := o.oldest; e != nil; e = e.newer {
-		add(e)
+		turns[e.turn()] = append(turns[e.turn()], e)
 	}
 	if o.dirty < len(o.entries) {
 		for _, e := range o.entries {
 			if e.dirtyAt == 0 && e.home != homeNone { // else it is not durable yet
-				add(e)
+				turns[e.turn()] = append(turns[e.turn()], e)
 			}
 		}
 	}
-	byID := func(a, b *entry) int { return a.id.Compare(b.id) }
-	slices.SortFunc(ended, byID)
-	slices.SortFunc(waiting, byID)
-	return ended, waiting
+	for _, list := range turns {
+		slices.SortFunc(list, func(a, b *entry) int { return a.id.Compare(b.id) })
+	}
+	return slices.Concat(turns[:]...)
+}
+
+// turn is when a checkpoint writes an entry, among all that it writes.
+func (e *entry) turn() int {
+	switch {
+	case e.gone || e.state == outbox.Dead:
+		return 0
+	case e.sched.stale:
+		return 1
+	}
+	return 2
 }
 
 // anyDirty reports whether the database lacks something of the items.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,18 +29,25 @@ type latestStore struct {
 // comeBack gives back what is in flight, which a restart does by itself.
 func (s *latestStore) comeBack(way string) {
 	s.Helper()
-	if way != "reopen" && way != "crash" {
+	if way != "reopen" && !strings.HasPrefix(way, "crash") {
 		s.settle(s.stale, outbox.Outcome{Verdict: outbox.Release})
 	}
 }
 
 func eachLatest(t *testing.T, f func(s *latestStore, way string)) {
-	for _, way := range []string{"goes on", "checkpoint", "reindex", "reopen", "crash"} {
+	for _, way := range []string{"goes on", "checkpoint", "reindex", "reopen", "crash", "crash of a large store"} {
 		t.Run(way, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness(bolt.WithAckSync(1000 * time.Hour))
 				s := &latestStore{T: t, Store: h.open(t, t.TempDir()).(*bolt.Store), h: h}
 				defer func() { require.NoError(t, s.Close()) }() // nobody is left in the bubble
+				if way == "crash of a large store" {             // whose indexes no start compares with the tasks
+					require.NoError(t, s.Update(t.Context(), func(tx *bbolt.Tx) error {
+						b, err := tx.CreateBucket([]byte("mine"))
+						require.NoError(t, err)
+						return b.Put([]byte("large"), make([]byte, 2<<20))
+					}))
+				}
 				f(s, way)
 				audit(t, s.Store)
 				require.NoError(t, s.Flush())
@@ -60,7 +68,7 @@ func (s *latestStore) then(way string) {
 		require.NoError(s, s.Reindex())
 	case "reopen":
 		s.Store = s.h.reopen(s.T, s.Store).(*bolt.Store)
-	case "crash":
+	case "crash", "crash of a large store":
 		require.NoError(s, s.Sync())
 		s.Store = s.h.crash(s.T, s.Store).(*bolt.Store)
 	}
@@ -214,6 +222,11 @@ func TestLatest_StaleHolder(t *testing.T) {
 			return tx.Bucket([]byte("goutbox")).Bucket([]byte("sole")).Put([]byte("ll"), list[1].ID[:])
 		}))
 		s.then(way)
+		if way == "reindex" || way == "reopen" || way == "crash" { // that mends it
+			create(s.T, s.Store, ready("newest", ""))
+			require.NotContains(s, names(s.T, s.Store), "dead")
+			return
+		}
 		s.claims("dead")
 		s.coalesced(0)
 	})
@@ -229,8 +242,8 @@ func TestLatest_CheckpointOfAStaleOneInFlight(t *testing.T) {
 		require.NoError(s, s.Flush())
 		s.then(way)
 		create(s.T, s.Store, ready("newest", ""))
+		require.NotContains(s, names(s.T, s.Store), "new")
 		s.claims("newest")
-		require.Subset(s, []string{"old", "newest"}, names(s.T, s.Store))
 	})
 }
 
