@@ -25,7 +25,8 @@ type Store interface {
 	//
 	// It fills in ID, CreatedAt, DueAt and ExpiresAt. IDs rise within tasks and
 	// from call to call; an ID that is not zero is kept, and refused with
-	// ErrDuplicate if the store holds a task with it. A task with a Lease is
+	// ErrDuplicate if the store holds a task with it, or a LatestOnly task of the same key
+	// with a higher one, and with ErrInvalid if its time is after [MaxIDTime]. A task with a Lease is
 	// claimed in the same step if it is due and the head of its key, and that is not
 	// parked: State and Token then say so.
 	//
@@ -36,7 +37,7 @@ type Store interface {
 	// visible when that transaction commits, and none is claimed; a store that
 	// cannot join it returns ErrTxUnsupported.
 	//
-	// Errors: ErrDuplicate, ErrFull, ErrDiskFull, ErrTooLarge, ErrClosed,
+	// Errors: ErrDuplicate, ErrInvalid, ErrFull, ErrDiskFull, ErrTooLarge, ErrClosed,
 	// ErrPoisoned; ErrOutcomeUnknown when ctx ended while waiting for the disk.
 	Create(ctx context.Context, tasks []Task) error
 
@@ -131,6 +132,11 @@ type ClaimRequest struct {
 	// without (P9), and a later one makes it.
 	Gaps bool
 }
+
+// MaxIDTime is the latest time of an ID that a store accepts or takes from the clock, in
+// milliseconds since 1970: in the year 10889, some minutes before there are no more. So
+// there is always a higher ID to hand out (P4).
+const MaxIDTime = 1<<48 - 1 - 1<<20
 
 // MaxLease is the longest lease a store grants.
 const MaxLease = 24 * time.Hour

@@ -31,6 +31,9 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 		if t := &tasks[i]; max(len(t.Key), len(t.Unique), len(t.LatestOnly)) > outbox.MaxKeyBytes {
 			return fmt.Errorf("%w: a key of %q has more than %d bytes", outbox.ErrTooLarge, t.Name, outbox.MaxKeyBytes)
 		}
+		if tasks[i].ID.Time() > outbox.MaxIDTime { // also maxID, which is none of a task
+			return fmt.Errorf("%w: no ID is left above %s", outbox.ErrInvalid, tasks[i].ID)
+		}
 	}
 	if tx := outbox.TxFrom(ctx); tx != nil {
 		if err := s.refusal(); err != nil {
@@ -235,20 +238,27 @@ func (s *Store) claimKeys(tasks []outbox.Task, d *draft) error {
 				return err
 			}
 		}
-		if e.latest != "" {
-			if other := s.overlay.latest[e.latest]; other != nil {
-				e.prior = other
-				if other.phase == idle || other.phase == queued {
-					d.replaced[i] = other
-				} else {
-					other.stale = true // it is in flight; should it come back, it is dropped
-				}
+		if other := s.overlay.latest[e.latest]; e.latest != "" && other != nil {
+			if other.id.Compare(e.id) > 0 { // the database goes by the higher ID too
+				s.unclaimKeys(d.entries[:i])
+				return outdatedError(e, other.id)
+			}
+			e.prior = other
+			if other.phase == idle || other.phase == queued {
+				d.replaced[i] = other
+			} else {
+				other.stale = true // it is in flight; should it come back, it is dropped
 			}
 		}
 		s.overlay.admit(e)
 		s.overlay.reserve(e)
 	}
 	return nil
+}
+
+// outdatedError refuses an older task of a LatestOnly key.
+func outdatedError(e *entry, holder outbox.ID) error {
+	return fmt.Errorf("%w: latest only key %q is held by %s, which is newer than %s", outbox.ErrDuplicate, e.latest, holder, e.id)
 }
 
 // unclaimKeys takes claimKeys back.

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 
 	"github.com/goutbox/goutbox/outbox"
-	"github.com/oklog/ulid/v2"
 )
 
 // ids hands out IDs that only ever rise (P4): a fresh one for every new
@@ -27,7 +26,7 @@ func newIDs(last outbox.ID) *ids {
 // next returns an ID above all before it, with ms milliseconds since 1970 as its
 // time if those have not been passed yet.
 func (g *ids) next(ms uint64) outbox.ID {
-	if ms > g.last.Time() && ms <= ulid.MaxTime() {
+	if ms > g.last.Time() && ms <= outbox.MaxIDTime {
 		var id outbox.ID
 		_ = id.SetTime(ms)
 		binary.BigEndian.PutUint16(id[6:], uint16(g.random.Uint64())&0x7fff) // room to count up

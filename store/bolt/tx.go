@@ -185,12 +185,20 @@ func putInTx(b buckets, path string, entries []*entry, last outbox.ID, seen mome
 // transaction see. mu is held; the transaction is the only writer, and what it
 // reads here is little.
 func (s *Store) checkKeysInTx(b buckets, entries []*entry) error {
-	own, ids := map[string]bool{}, map[outbox.ID]bool{}
+	own, ids, latest := map[string]bool{}, map[outbox.ID]bool{}, map[string]outbox.ID{}
 	for _, e := range entries {
 		if e.id != (outbox.ID{}) && (ids[e.id] || s.overlay.entries[e.id] != nil || load(b, e.id) != nil) {
 			return fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
 		}
 		ids[e.id] = true
+		if e.latest != "" && e.id == (outbox.ID{}) {
+			latest[e.latest] = maxID // it will have one above all that are known
+		} else if e.latest != "" {
+			if holder := s.newestInTx(b, e.latest, latest[e.latest]); holder.Compare(e.id) > 0 {
+				return outdatedError(e, holder)
+			}
+			latest[e.latest] = e.id
+		}
 		if e.unique == "" {
 			continue
 		}
@@ -208,6 +216,23 @@ func (s *Store) checkKeysInTx(b buckets, entries []*entry) error {
 		own[e.unique] = true
 	}
 	return nil
+}
+
+// newestInTx returns the highest ID that has a LatestOnly key and waits or is in flight,
+// in memory, in the transaction, or own. mu is held.
+func (s *Store) newestInTx(b buckets, latest string, own outbox.ID) outbox.ID {
+	newest := own
+	if e := s.overlay.latest[latest]; e != nil && e.id.Compare(newest) > 0 {
+		newest = e.id
+	}
+	if v := b.sole.Get(latestPlace(latest)); len(v) == len(newest) && outbox.ID(v).Compare(newest) > 0 {
+		if s.overlay.entries[outbox.ID(v)] == nil { // else memory has said whether it holds
+			if l := load(b, outbox.ID(v)); l != nil && l.home == homeTasks && l.bad == nil {
+				newest = outbox.ID(v)
+			}
+		}
+	}
+	return newest
 }
 
 // commitGroup tells memory that a group's tasks are in the database and may be

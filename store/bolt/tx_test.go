@@ -272,3 +272,26 @@ func TestAttach_Refused(t *testing.T) {
 	require.ErrorIs(t, err, outbox.ErrInvalid)
 	require.ErrorContains(t, err, "read-only")
 }
+
+// What is older than the holder of its LatestOnly key is refused in a transaction too,
+// whether memory, the database or the call has the holder.
+func TestStore_Tx_OlderThanTheLatest(t *testing.T) {
+	s := open(t, t.TempDir())
+	one := func(id outbox.ID) outbox.Task {
+		return outbox.Task{Event: outbox.Event{ID: id, Name: "l"}, LatestOnly: "l"}
+	}
+	held := create(t, s, one(outbox.ID{}))[0]
+	var past outbox.ID
+	require.NoError(t, past.SetTime(held.ID.Time()-1000))
+	try := func(list ...outbox.Task) error {
+		return s.Update(t.Context(), func(tx *bbolt.Tx) error { return s.Create(bolt.WithTx(t.Context(), tx), list) })
+	}
+	require.ErrorIs(t, try(one(past)), outbox.ErrDuplicate)
+	require.NoError(t, s.Flush())
+	require.ErrorIs(t, try(one(past)), outbox.ErrDuplicate)
+	done(t, s, claim(t, s, 1)...)
+	require.ErrorIs(t, try(one(outbox.ID{}), one(past)), outbox.ErrDuplicate)
+	require.NoError(t, try(one(past)))
+	require.NoError(t, try(one(outbox.ID{})), "newer")
+	require.Len(t, claim(t, s, 2), 1)
+}

@@ -43,14 +43,21 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 
 // refuseLocked says why the batch cannot be accepted, before anything of it is:
 // each ID and each Unique key may be held once, by what is here already or by one
-// task of the batch. A dead task holds its ID, but no Unique key.
+// task of the batch. A dead task holds its ID, but no key. A task takes the place of
+// one with its LatestOnly key only if that is older, by their IDs.
 func (s *Store) refuseLocked(tasks []outbox.Task, ids []outbox.ID, now time.Time) error {
-	seenID, seenUnique := map[outbox.ID]bool{}, map[string]bool{}
+	seenID, seenUnique, seenLatest := map[outbox.ID]bool{}, map[string]bool{}, map[string]outbox.ID{}
 	for i, t := range tasks {
 		if seenID[ids[i]] || s.findLocked(ids[i]) != nil {
 			return fmt.Errorf("mem: create: task %d: ID %s: %w", i, ids[i], outbox.ErrDuplicate)
 		}
 		seenID[ids[i]] = true
+		if seenLatest[t.LatestOnly].Compare(ids[i]) > 0 || s.outdatedLocked(t.LatestOnly, ids[i]) {
+			return fmt.Errorf("mem: create: task %d: latest only key %q has a newer one than %s: %w", i, t.LatestOnly, ids[i], outbox.ErrDuplicate)
+		}
+		if t.LatestOnly != "" {
+			seenLatest[t.LatestOnly] = ids[i]
+		}
 		if t.Unique == "" {
 			continue
 		}
@@ -76,6 +83,14 @@ func (s *Store) uniqueTakenLocked(key string, now time.Time) bool {
 func (s *Store) latestTakenLocked(key string) bool {
 	return slices.ContainsFunc(s.tasks, func(e *entry) bool {
 		return e.LatestOnly == key && e.State != outbox.Dead && !e.replaced
+	})
+}
+
+// outdatedLocked reports whether a task with that LatestOnly key and a higher ID waits or
+// is in flight, one aside that a newer has replaced.
+func (s *Store) outdatedLocked(key string, id outbox.ID) bool {
+	return key != "" && slices.ContainsFunc(s.tasks, func(e *entry) bool {
+		return e.LatestOnly == key && e.State != outbox.Dead && !e.replaced && e.ID.Compare(id) > 0
 	})
 }
 

@@ -19,10 +19,11 @@ func (s *Store) assignLocked(tasks []outbox.Task) (ids []outbox.ID, last outbox.
 	ids = make([]outbox.ID, len(tasks))
 	for i, t := range tasks {
 		id := t.ID
+		if id.Time() > outbox.MaxIDTime {
+			return nil, last, fmt.Errorf("mem: create: task %d: no ID is left above %s: %w", i, id, outbox.ErrInvalid)
+		}
 		if id.IsZero() {
-			if id, err = next(last); err != nil {
-				return nil, last, err
-			}
+			id = next(last)
 		}
 		if id.Compare(last) > 0 {
 			last = id
@@ -33,20 +34,19 @@ func (s *Store) assignLocked(tasks []outbox.Task) (ids []outbox.ID, last outbox.
 }
 
 // next returns an ID above last: with the wall clock's millisecond and fresh
-// entropy if that is later, last plus one otherwise.
-func next(last outbox.ID) (id outbox.ID, err error) {
-	if wall := uint64(max(time.Now().UnixMilli(), 0)); wall > last.Time() {
-		if err := id.SetTime(wall); err != nil {
-			return id, fmt.Errorf("mem: ID for the year %d: %w", time.Now().Year(), err)
-		}
-		rand.Read(id[6:]) // never fails, says crypto/rand
-		return id, nil
+// entropy if that is later, last plus one otherwise, and once the clock is beyond
+// [outbox.MaxIDTime].
+func next(last outbox.ID) (id outbox.ID) {
+	if wall := uint64(max(time.Now().UnixMilli(), 0)); wall > last.Time() && wall <= outbox.MaxIDTime {
+		_ = id.SetTime(wall) // it fits
+		rand.Read(id[6:])    // never fails, says crypto/rand
+		return id
 	}
 	id = last
 	for i := len(id) - 1; i >= 0; i-- {
 		if id[i]++; id[i] != 0 {
-			return id, nil
+			break
 		}
 	}
-	return id, fmt.Errorf("mem: no ID is left above %s: %w", last, outbox.ErrInvalid)
+	return id
 }

@@ -123,7 +123,7 @@ func harnessOf(make func() *broken) storetest.Harness {
 // named, and each rule is broken by one of them.
 func TestRun_FindsBrokenStores(t *testing.T) {
 	found := map[int]bool{}
-	for _, b := range slices.Concat(brokenStores, brokenParks) {
+	for _, b := range slices.Concat(brokenStores, brokenParks, brokenImports) {
 		t.Run(b.name, func(t *testing.T) {
 			for _, number := range b.rules {
 				report := storetest.Try(t, number, harnessOf(b.make))

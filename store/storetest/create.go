@@ -12,6 +12,7 @@ var createRules = []rule{
 	{3, "all or none", "Create accepts all tasks of a call or none, and what it refuses reserves nothing.", allOrNone},
 	{4, "rising IDs", "P4: IDs rise within a call, from call to call and across a reopen.", risingIDs},
 	{5, "preset IDs", "An ID that is not zero is kept, refused with ErrDuplicate if the store holds a task with it, and passed by all IDs that the store hands out later.", presetIDs},
+	{116, "the last IDs", "An ID whose time is after MaxIDTime is refused with ErrInvalid, and reserves nothing; behind the last one of that time IDs rise on, also across a reopen.", lastIDs},
 	{8, "delay", "A task is not due before its Delay has passed since it was accepted, however long that is.", delays},
 	{9, "claimed when created", "A task with a Lease is claimed in the same step if it is due and the head of its key; otherwise it waits like any other.", claimedWhenCreated},
 }
@@ -125,6 +126,36 @@ func presetIDs(c *trial) {
 	held("is dead", future)
 	c.create(task("again", withID(first.ID))) // delivered: no longer held
 	c.one("claim", "again")
+}
+
+func lastIDs(c *trial) {
+	var beyond, end, last outbox.ID
+	c.ok("the first ID that is too high", beyond.SetTime(outbox.MaxIDTime+1))
+	c.ok("the last millisecond", last.SetTime(outbox.MaxIDTime))
+	for i := range end {
+		end[i] = 0xff
+	}
+	for i := 6; i < len(last); i++ {
+		last[i] = 0xff
+	}
+	before := c.create(task("before"))[0]
+	for _, id := range []outbox.ID{beyond, end} {
+		c.fails("create with ID "+id.String(), c.s.Create(c.ctx, []outbox.Task{task("x"), task("x", withID(id))}), outbox.ErrInvalid)
+	}
+	c.named("list", c.list(outbox.Filter{}), "before")
+	if next := c.create(task("next"))[0]; next.ID.Compare(before.ID) <= 0 || next.ID.Time() > before.ID.Time()+uint64(ages.Milliseconds()) {
+		c.Errorf("after a refusal the next ID is %s, the one before was %s", next.ID, before.ID)
+	}
+	c.create(task("last", withID(last)))
+	for _, name := range []string{"first above", "second above"} {
+		t := c.create(task(name))[0]
+		if t.ID.Compare(last) <= 0 {
+			c.Errorf("ID %s was handed out after %s", t.ID, last)
+		}
+		last = t.ID
+		c.reopen()
+	}
+	c.named("list in the end", c.list(outbox.Filter{}), "before next last first above second above")
 }
 
 func delays(c *trial) {

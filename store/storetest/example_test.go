@@ -195,6 +195,13 @@ func (c *content) taken(unique string, now time.Time) bool {
 	})
 }
 
+// newer reports whether a task with a higher ID holds the LatestOnly key.
+func (c *content) newer(latest string, id outbox.ID) bool {
+	return latest != "" && slices.ContainsFunc(c.Rows, func(r *row) bool {
+		return r.LatestOnly == latest && r.State != outbox.Dead && !r.Replaced && r.ID.Compare(id) > 0
+	})
+}
+
 // outdone reports whether a newer task holds the LatestOnly key.
 func (c *content) outdone(latest string) bool {
 	return latest != "" && slices.ContainsFunc(c.Rows, func(r *row) bool {
@@ -261,14 +268,23 @@ func (s *fileStore) Create(ctx context.Context, tasks []outbox.Task) error {
 		return outbox.ErrTxUnsupported
 	}
 	return s.call(ctx, func(c *content, now time.Time) error {
-		ids, last, unique := map[outbox.ID]bool{}, c.LastID, map[string]bool{}
+		ids, last, unique, latest := map[outbox.ID]bool{}, c.LastID, map[string]bool{}, map[string]outbox.ID{}
 		var rows []*row
-		for _, t := range tasks {
+		for i, t := range tasks {
 			if t.ID.IsZero() {
 				t.ID = nextID(last)
 			}
+			if t.ID.Time() > outbox.MaxIDTime && tasks[i].ID == t.ID {
+				return outbox.ErrInvalid
+			}
 			if t.ID.Compare(last) > 0 {
 				last = t.ID
+			}
+			if latest[t.LatestOnly].Compare(t.ID) > 0 || c.newer(t.LatestOnly, t.ID) {
+				return outbox.ErrDuplicate
+			}
+			if t.LatestOnly != "" {
+				latest[t.LatestOnly] = t.ID
 			}
 			if ids[t.ID] || c.find(t.ID) != nil || unique[t.Unique] || c.taken(t.Unique, now) {
 				return outbox.ErrDuplicate

@@ -13,6 +13,7 @@ import (
 var latestRules = []rule{
 	{36, "LatestOnly", "A newer task with a LatestOnly key takes the place of those that wait, also within one call and across a reopen; they are dropped as coalesced when it is accepted.", latestReplaces},
 	{37, "LatestOnly in flight", "A task in flight is not touched by a newer one of its LatestOnly key; if it comes back, by Retry, Release, the end of its lease or a reopen, it is dropped as coalesced.", latestInFlight},
+	{117, "LatestOnly goes by IDs", "A task with a preset ID is refused with ErrDuplicate while one with its LatestOnly key and a higher ID waits or is in flight, or stands before it in the call; it takes the place of one with a lower ID.", latestByID},
 	{38, "LatestOnly and dead letters", "A newer task leaves dead letters alone; while it waits or is in flight they can not be requeued, afterwards they can.", latestDead},
 }
 
@@ -36,6 +37,33 @@ func latestReplaces(c *trial) {
 	c.namedAnyhow("claim", got, "c4 d2")
 	c.namedAnyhow("list", c.list(outbox.Filter{}), "e1 c4 d2")
 	equal(c, "Coalesced", c.stats().DroppedBy.Coalesced, 6)
+}
+
+func latestByID(c *trial) {
+	var past, older outbox.ID
+	made := c.create(task("new", latest("l")), task("other"))
+	c.ok("an ID of an hour ago", past.SetTime(made[0].ID.Time()-uint64(ages.Milliseconds())))
+	c.ok("one of two hours ago", older.SetTime(made[0].ID.Time()-2*uint64(ages.Milliseconds())))
+	refused := func(what string, tasks ...outbox.Task) {
+		c.Helper()
+		before := c.stats()
+		c.fails("create with an ID below that of one that "+what, c.s.Create(c.ctx, tasks), outbox.ErrDuplicate)
+		equal(c, "Stats after the refusal for one that "+what, c.stats(), before)
+	}
+	refused("waits", task("x"), task("old", latest("l"), withID(past)))
+	c.reopen()
+	refused("waits after a reopen", task("old", latest("l"), withID(past)))
+	refused("comes before it", task("x", latest("l2"), withID(past)), task("y", latest("l2"), withID(older)))
+	got := c.claim(many)
+	c.named("claim", got, "new other")
+	refused("is in flight", task("old", latest("l"), withID(past)))
+	c.done(got...)
+	c.create(task("oldest", latest("l"), withID(older)))
+	c.reopen()
+	c.create(task("old", latest("l"), withID(past)))
+	c.reopen()
+	c.named("the higher ID is left", c.claim(many), "old")
+	equal(c, "Coalesced", c.stats().DroppedBy.Coalesced, 1)
 }
 
 func latestInFlight(c *trial) {
