@@ -69,7 +69,9 @@ func (s *Store) apply(c *change) {
 	case opCreate:
 		e.prior = nil
 		s.overlay.touch(e, c.pos)
-		if e.phase == queued {
+		if c.died != nil {
+			s.bornDead(e, c.died)
+		} else if e.phase == queued {
 			s.wait(e)
 		}
 	case opDone, opDrop:
@@ -126,6 +128,9 @@ func (c *change) effect() ledger {
 	l := ledger{accepted: 1}
 	if c.replaced != nil {
 		l.dropped[dropCoalesced] = 1
+	}
+	if c.died != nil {
+		l.add(c.died.effect(), 1)
 	}
 	return l
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -93,7 +94,8 @@ func (s *Store) queue(tasks []outbox.Task, d *draft, granted amount) (pos wal.Po
 	entries, records, replaced := d.entries, d.records, d.replaced
 	err = s.withKeys(entries, func() error {
 		s.date(tasks, entries)
-		if err := s.claimKeys(tasks, d); err != nil {
+		chosen := slices.ContainsFunc(tasks, func(t outbox.Task) bool { return t.ID != outbox.ID{} })
+		if err := s.claimKeys(entries, replaced, chosen); err != nil {
 			return err
 		}
 		drops, err := s.takeRoom(entries, replaced, granted)
@@ -126,22 +128,27 @@ func (s *Store) queue(tasks []outbox.Task, d *draft, granted amount) (pos wal.Po
 			if c.replaced == nil {
 				c.outdated = e.prior
 			}
-			s.chargeCreate(&c)
-			s.inbox = append(s.inbox, c)
-			delete(s.groups, e.id) // of a transaction that was rolled back
-			if r := replaced[i]; r != nil && r.phase == idle {
-				s.overlay.keepLane(r)
-				s.overlay.depart(r)
-			}
-			if replaced[i] != nil {
-				replaced[i].phase = ending
-			}
+			s.bookCreate(&c)
 		}
 		s.grantLocked() // one that was replaced gives room
 		fill(tasks, entries)
 		return nil
 	})
 	return pos, s.translate(err)
+}
+
+// bookCreate notes what the record of a new task, which is queued, will do. mu is held.
+func (s *Store) bookCreate(c *change) {
+	s.chargeCreate(c)
+	s.inbox = append(s.inbox, *c)
+	delete(s.groups, c.e.id) // of a transaction that was rolled back
+	if r := c.replaced; r != nil {
+		if r.phase == idle {
+			s.overlay.keepLane(r)
+			s.overlay.depart(r)
+		}
+		r.phase = ending
+	}
 }
 
 // date assigns IDs and times. mu is held, so both rise from call to call (P4).
@@ -223,29 +230,30 @@ func (s *Store) withKeys(entries []*entry, f func() error) error {
 }
 
 // claimKeys makes the new entries, which were dated, the holders of their IDs and keys, or
-// says who holds one already. It notes for each the waiting LatestOnly task that it
-// supersedes. mu is held.
-func (s *Store) claimKeys(tasks []outbox.Task, d *draft) error {
-	for i, e := range d.entries {
-		d.replaced[i] = nil
-		if tasks[i].ID != (outbox.ID{}) && s.overlay.entries[e.id] != nil { // a new ID is above all others
-			s.unclaimKeys(d.entries[:i])
+// says who holds one already. It notes in replaced, for each, the waiting LatestOnly task
+// that it supersedes. IDs are asked for if some were chosen by the caller: a new one is above
+// all others. mu is held.
+func (s *Store) claimKeys(entries, replaced []*entry, chosen bool) error {
+	for i, e := range entries {
+		replaced[i] = nil
+		if chosen && s.overlay.entries[e.id] != nil {
+			s.unclaimKeys(entries[:i])
 			return fmt.Errorf("%w: ID %s", outbox.ErrDuplicate, e.id)
 		}
 		if e.unique != "" {
-			if err := s.uniqueTaken(e, s.noted); err != nil {
-				s.unclaimKeys(d.entries[:i])
+			if err := s.uniqueTaken(e, s.clock.now()); err != nil {
+				s.unclaimKeys(entries[:i])
 				return err
 			}
 		}
 		if other := s.overlay.latest[e.latest]; e.latest != "" && other != nil {
 			if other.id.Compare(e.id) > 0 { // the database goes by the higher ID too
-				s.unclaimKeys(d.entries[:i])
+				s.unclaimKeys(entries[:i])
 				return outdatedError(e, other.id)
 			}
 			e.prior = other
 			if other.phase == idle || other.phase == queued {
-				d.replaced[i] = other
+				replaced[i] = other
 			} else {
 				other.stale = true // it is in flight; should it come back, it is dropped
 			}

@@ -81,17 +81,13 @@ func (b buckets) outdated(h *header) bool {
 	return h.latest != "" && bytes.Compare(b.latestHolder(h.latest), h.id[:]) > 0
 }
 
-// outdated reports whether a task that was accepted as o says had lost its LatestOnly key
-// to one that a transaction has put into the database. One with a higher ID need not be
-// newer: a caller may choose IDs (see [outbox.Store]), and what o or a record before it
-// has ended is none any more.
-func (r *recovery) outdated(h *header, o *op) bool {
+// outdated reports whether a task had lost its LatestOnly key to one that a transaction has
+// put into the database. What a record before has ended or outdated is none any more: then
+// this one came later, from another store.
+func (r *recovery) outdated(h *header) bool {
 	if !r.b.outdated(h) {
 		return false
 	}
-	newest := outbox.ID(r.b.latestHolder(h.latest))
-	if e := r.s.overlay.entries[newest]; e != nil && (e.gone || e.stale || e.state == outbox.Dead) {
-		return false
-	}
-	return newest != o.replaces && newest != o.outdates
+	newer := r.s.overlay.entries[outbox.ID(r.b.latestHolder(h.latest))]
+	return newer == nil || !newer.gone && !newer.stale && newer.state != outbox.Dead
 }

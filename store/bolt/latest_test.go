@@ -2,7 +2,6 @@ package bolt_test
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/bolt"
-	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 )
@@ -323,33 +321,4 @@ func TestLatest_CheckpointBeforeOnCommit(t *testing.T) {
 		require.Equal(t, []string{"newest"}, names(t, s))
 		audit(t, s)
 	})
-}
-
-// A task with an ID of the caller's choice replaces one with a higher ID, also after a
-// restart, and so does another.
-func TestLatest_LowerIDReplaces(t *testing.T) {
-	for _, lower := range [][]string{{"new"}, {"new", "newest"}} {
-		for _, inFlight := range []bool{false, true} {
-			t.Run(fmt.Sprint(lower, " in flight ", inFlight), func(t *testing.T) {
-				eachLatest(t, func(s *latestStore, way string) {
-					create(s.T, s.Store, ready("old", ""))
-					require.NoError(s, s.Flush())
-					if inFlight {
-						s.stale = s.claims("old")[0]
-					}
-					for i, name := range lower {
-						low := ready(name, "")
-						low.ID = ulid.ULID{15: byte(i + 1)}
-						create(s.T, s.Store, low)
-					}
-					s.then(way)
-					if inFlight {
-						s.comeBack(way)
-					}
-					s.claims(lower[len(lower)-1])
-					s.coalesced(len(lower))
-				})
-			})
-		}
-	}
 }

@@ -46,7 +46,7 @@ type op struct {
 	kind     opKind
 	id       outbox.ID
 	raw      []byte         // create: the task; aliases the record
-	sched    *schedule      // create: of a task that was tried elsewhere, or nil
+	sched    *schedule      // create: of a task that was tried elsewhere, or was imported; or nil
 	replaces outbox.ID      // create: the waiting task whose LatestOnly key it takes over, which is dropped; or zero
 	outdates outbox.ID      // create: the same of one in flight, which is dropped if it comes back; or zero
 	clock    int64          // retry, bury, requeue, park, spend: the store's time when it was written
@@ -104,6 +104,22 @@ func sealCreate(rec []byte, replaces, outdates outbox.ID, s *schedule) []byte {
 	if s.attempts > 0 || len(s.failures) > 0 {
 		rec[1] |= flagSchedule
 		rec = appendSchedule(rec, s)
+	}
+	return rec
+}
+
+// sealImport is sealCreate for a task that another store has accepted. It always has a
+// schedule, by which recovery knows that the task does not say what the wall clock showed
+// when this store accepted it. One that is dead from the beginning has its death in the
+// same record.
+func sealImport(rec []byte, replaces, outdates outbox.ID, s *schedule, died *op) []byte {
+	rec = sealCreate(rec, replaces, outdates, s)
+	if rec[1]&flagSchedule == 0 {
+		rec[1] |= flagSchedule
+		rec = appendSchedule(rec, s)
+	}
+	if died != nil {
+		rec = died.append(rec)
 	}
 	return rec
 }

@@ -196,7 +196,11 @@ func (r *recovery) create(o *op) (*entry, error) {
 		return nil, err
 	}
 	r.saw(h.id)
-	r.seen.see(moment{clock: acceptedAt(raw), wall: h.created})
+	if o.sched != nil { // of another store, which says when it was created
+		r.seen.pass(acceptedAt(raw))
+	} else {
+		r.seen.see(moment{clock: acceptedAt(raw), wall: h.created})
+	}
 	e := r.find(h.id)
 	if e != nil && e.damaged != homeNone {
 		r.heal(e, h, raw)
@@ -208,7 +212,7 @@ func (r *recovery) create(o *op) (*entry, error) {
 	if o.sched != nil {
 		e.sched = *o.sched
 	}
-	if r.outdated(&h, o) {
+	if r.outdated(&h) {
 		// Replaced in a transaction; the record that drops it may have been lost, and the
 		// newer one must not be gone before it is. See outdate.
 		e.stale, e.sched.stale, e.sched.due = true, true, min(e.sched.due, acceptedAt(raw))

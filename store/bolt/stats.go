@@ -69,7 +69,7 @@ func (s *Store) countLocked() outbox.Stats {
 	}
 	st.PendingByPriority = outbox.ByPriority{High: class(outbox.High), Normal: class(outbox.Normal), Low: class(outbox.Low)}
 	st.NoRoom = s.noRoom
-	st.DeadBytes = uint64(s.use[homeDead].bytes)
+	st.DeadBytes = uint64(s.use[homeDead].bytes - s.unsure[homeDead].bytes)
 	return st
 }
 

@@ -119,6 +119,7 @@ type change struct {
 	replaced *entry // create: the waiting task whose LatestOnly key it takes over,
 	outdated *entry // or the one in flight
 	op       *op    // not of a create at run time
+	died     *op    // create at run time: with which it is a dead letter from the beginning; or nil
 }
 
 // usable returns why the store cannot be used, or nil. mu is held.
@@ -226,4 +227,6 @@ var (
 	_ outbox.Store    = (*Store)(nil)
 	_ outbox.Notifier = (*Store)(nil)
 	_ outbox.Watcher  = (*Store)(nil)
+	_ outbox.Exporter = (*Store)(nil)
+	_ outbox.Importer = (*Store)(nil)
 )

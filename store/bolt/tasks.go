@@ -18,8 +18,13 @@ const pageSize = 256
 // transaction and no lock is held while the caller has a task in hand (R35), and
 // memory does not depend on how many there are.
 func (s *Store) Tasks(ctx context.Context, f outbox.Filter) iter.Seq2[outbox.Task, error] {
+	return s.list(ctx, f, nil)
+}
+
+// list is Tasks, or Export if touch is given.
+func (s *Store) list(ctx context.Context, f outbox.Filter, touch func(*outbox.Task)) iter.Seq2[outbox.Task, error] {
 	return func(yield func(outbox.Task, error) bool) {
-		l := listing{s: s, filter: f, after: f.After}
+		l := listing{s: s, filter: f, after: f.After, touch: touch}
 		listed := 0
 		for {
 			page, err := l.next(ctx)
@@ -52,6 +57,8 @@ type listing struct {
 	memory []outbox.ID // what was in memory when the listing began and is above after
 	begun  bool
 	after  outbox.ID // all up to it was listed; maxID at the end
+
+	touch func(*outbox.Task) // of an export: what remains to be done to each task. It leaves out what is outdated
 }
 
 // candidate is a task that may be on the page.
@@ -196,7 +203,7 @@ func (l *listing) merge(b buckets, candidates []candidate, end outbox.ID) ([]out
 // it.
 func (l *listing) one(b buckets, f candidate) (t outbox.Task, ok bool, err error) {
 	if e := l.s.overlay.entries[f.id]; e != nil {
-		if e.gone || e.phase == queued {
+		if e.gone || e.phase == queued || l.touch != nil && e.stale && e.state == outbox.Waiting {
 			return t, false, nil
 		}
 		t, err = e.view().task()
@@ -218,9 +225,15 @@ func (l *listing) one(b buckets, f candidate) (t outbox.Task, ok bool, err error
 		if d.bad != nil && d.home != homeDamaged {
 			l.s.admitLoaded(d)
 		}
+		if l.touch != nil && d.bad == nil && d.home == homeTasks && (d.stale || d.sched.stale) {
+			return t, false, nil
+		}
 		t, err = d.task()
 	}
 	t.Token = 0
+	if l.touch != nil {
+		l.touch(&t)
+	}
 	return t, err == nil, err
 }
 

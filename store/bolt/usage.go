@@ -120,8 +120,8 @@ func (s *Store) unchargeOp(e *entry, o *op) {
 // chargeCreate is charge for a new task, and the one that it replaces. Until it is
 // durable Stats leaves it out. mu is held.
 func (s *Store) chargeCreate(c *change) {
-	s.charge(c.e, homeTasks)
-	s.unsure.put(&c.e.header, homeTasks, 1)
+	s.charge(c.e, c.home())
+	s.unsure.put(&c.e.header, c.home(), 1)
 	if r := c.replaced; r != nil {
 		s.charge(r, homeNone)
 		s.unsure.put(&r.header, homeTasks, -1)
@@ -130,10 +130,18 @@ func (s *Store) chargeCreate(c *change) {
 
 // sureOf notes that a create record is durable, or has failed. mu is held.
 func (s *Store) sureOf(c *change) {
-	s.unsure.put(&c.e.header, homeTasks, -1)
+	s.unsure.put(&c.e.header, c.home(), -1)
 	if r := c.replaced; r != nil {
 		s.unsure.put(&r.header, homeTasks, 1)
 	}
+}
+
+// home is where a create record puts its task.
+func (c *change) home() home {
+	if c.died != nil {
+		return homeDead
+	}
+	return homeTasks
 }
 
 // takeStock finds out what there is, at the end of recovery: what the database

@@ -13,7 +13,7 @@ import (
 //
 // Name, Key, sizes and the like are package outbox's to check. Of the input,
 // State, Token, Reason, CreatedAt, DueAt and ExpiresAt count for nothing; Attempts
-// and Failures are kept, so that a store can be copied into another one.
+// and Failures are kept. What comes from another store as it was there is for Import.
 func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	return s.change(ctx, func(now time.Time) error {
 		if outbox.TxFrom(ctx) != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/goutbox/goutbox/outbox"
 )
 
-// Store is an [outbox.Store], [outbox.Notifier] and [outbox.Watcher] in memory. It is safe for
+// Store is an [outbox.Store], [outbox.Notifier], [outbox.Watcher], [outbox.Exporter] and
+// [outbox.Importer] in memory. It is safe for
 // concurrent use. Make one with [New].
 type Store struct {
 	started time.Time // when New ran, with its monotonic reading: zero of the store's clock
@@ -39,6 +40,8 @@ var (
 	_ outbox.Store    = (*Store)(nil)
 	_ outbox.Notifier = (*Store)(nil)
 	_ outbox.Watcher  = (*Store)(nil)
+	_ outbox.Exporter = (*Store)(nil)
+	_ outbox.Importer = (*Store)(nil)
 )
 
 // New returns an empty store.

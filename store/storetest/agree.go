@@ -36,13 +36,14 @@ type twins struct {
 	reporter
 	ctx     context.Context
 	random  *rand.Rand
-	sides   [2]*side  // oracle, subject
-	offered int       // tasks offered so far; the n-th is called "tn", which is its payload
-	flying  []string  // in flight, on both sides
-	dueBy   time.Time // all short delays have passed by then
-	late    bool      // the subject still holds replaced tasks, until its next Claim
-	steps   int       // done so far
-	story   []string  // what was done, a line each
+	sides   [2]*side        // oracle, subject
+	offered int             // tasks offered so far; the n-th is called "tn", which is its payload
+	flying  []string        // in flight, on both sides
+	dueBy   time.Time       // all short delays have passed by then
+	late    bool            // the subject still holds replaced tasks, until its next Claim
+	parcels [][]outbox.Task // imported so far
+	steps   int             // done so far
+	story   []string        // what was done, a line each
 	seed    uint64
 }
 
@@ -98,8 +99,10 @@ func (s *side) audit() {
 // step does one random thing.
 func (w *twins) step() {
 	switch n := w.random.IntN(100); {
-	case n < 31:
+	case n < 26:
 		w.create()
+	case n < 31:
+		w.imports()
 	case n < 35:
 		w.expire()
 	case n < 45:

@@ -24,6 +24,8 @@ type broken struct {
 	tasks   func(s outbox.Store, ctx context.Context, f outbox.Filter) iter.Seq2[outbox.Task, error]
 	requeue func(s outbox.Store, ctx context.Context, ids []outbox.ID) (int, error)
 	remove  func(s outbox.Store, ctx context.Context, ids []outbox.ID) (int, error)
+	export  func(t *outbox.Task)
+	imports func(s outbox.Importer, ctx context.Context, tasks []outbox.Task) (int, error)
 	notify  func(f func()) (stop func())
 	restart func(s outbox.Store)
 	close   func(s outbox.Store) error
@@ -76,6 +78,26 @@ func (b *broken) Delete(ctx context.Context, ids ...outbox.ID) (int, error) {
 		return b.remove(b.Store, ctx, ids)
 	}
 	return b.Store.Delete(ctx, ids...)
+}
+
+func (b *broken) Export(ctx context.Context, f outbox.Filter) iter.Seq2[outbox.Task, error] {
+	return func(yield func(outbox.Task, error) bool) {
+		for t, err := range b.Store.(outbox.Exporter).Export(ctx, f) {
+			if b.export != nil {
+				b.export(&t)
+			}
+			if !yield(t, err) {
+				return
+			}
+		}
+	}
+}
+
+func (b *broken) Import(ctx context.Context, tasks []outbox.Task) (int, error) {
+	if b.imports != nil {
+		return b.imports(b.Store.(outbox.Importer), ctx, slices.Clone(tasks))
+	}
+	return b.Store.(outbox.Importer).Import(ctx, tasks)
 }
 
 func (b *broken) Close() error {

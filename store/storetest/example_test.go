@@ -202,6 +202,15 @@ func (c *content) newer(latest string, id outbox.ID) bool {
 	})
 }
 
+// replace drops what r takes the place of, now or when it comes back.
+func (c *content) replace(r *row) {
+	c.drop(outbox.ReasonCoalesced, func(old *row) bool {
+		same := r.LatestOnly != "" && old.LatestOnly == r.LatestOnly
+		old.Replaced = old.Replaced || same && old.State == outbox.InFlight
+		return same && old.State == outbox.Waiting
+	})
+}
+
 // outdone reports whether a newer task holds the LatestOnly key.
 func (c *content) outdone(latest string) bool {
 	return latest != "" && slices.ContainsFunc(c.Rows, func(r *row) bool {
@@ -302,11 +311,7 @@ func (s *fileStore) Create(ctx context.Context, tasks []outbox.Task) error {
 		c.LastID = last
 		c.Counters.Accepted += uint64(len(rows))
 		for _, r := range rows {
-			c.drop(outbox.ReasonCoalesced, func(old *row) bool {
-				same := r.LatestOnly != "" && old.LatestOnly == r.LatestOnly
-				old.Replaced = old.Replaced || same && old.State == outbox.InFlight
-				return same && old.State == outbox.Waiting
-			})
+			c.replace(r)
 			c.Rows = append(c.Rows, r)
 		}
 		slices.SortFunc(c.Rows, func(a, b *row) int { return a.ID.Compare(b.ID) })
