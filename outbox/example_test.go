@@ -121,3 +121,25 @@ func ExampleMux() {
 	// siren: fire
 	// 1 delivered, 1 waits: outbox: destination unavailable: destination "reading.*": HTTP status 503
 }
+
+func ExampleCopy() {
+	ctx := context.Background()
+	old, store := mem.New(), mem.New() // bolt.Open(dir), and the store of the next years
+	if _, err := outbox.New(old).Enqueue(ctx, "order.created", map[string]any{"id": 7}); err != nil {
+		fmt.Println(err)
+	}
+
+	// At every start, before anything is published. Once all has moved it does nothing.
+	copied, err := outbox.Copy(ctx, old, store)
+	fmt.Println("moved:", copied.Events, err)
+
+	drained, err := outbox.New(store).Drain(ctx, func(_ context.Context, e outbox.Event) error {
+		fmt.Println(e.Name, string(e.Payload))
+		return nil
+	})
+	fmt.Println("delivered:", drained.Delivered, err)
+	// Output:
+	// moved: 1 <nil>
+	// order.created {"id":7}
+	// delivered: 1 <nil>
+}

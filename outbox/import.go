@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Exporter is what a Store also implements that events can be copied out of, see outbox.Copy.
+// Exporter is what a Store also implements that events can be copied out of: see [Copy].
 type Exporter interface {
 	// Export lists as Tasks does, and says in Delay and TTL of each task how long it is
 	// until it is due, and until it expires, on the store's clock: see [Task.SetLeft]. A
@@ -15,7 +15,7 @@ type Exporter interface {
 	Export(ctx context.Context, f Filter) iter.Seq2[Task, error]
 }
 
-// Importer is what a Store also implements that events can be copied into, see outbox.Copy.
+// Importer is what a Store also implements that events can be copied into: see [Copy].
 type Importer interface {
 	// Import accepts tasks as another store has exported them, all or none, and is durable
 	// when it returns nil (P1). Their IDs rise. It keeps what Create keeps, and also

@@ -89,6 +89,9 @@ var brokenImports = []brokenStore{
 			return s.Import(ctx, tasks)
 		}}
 	}},
+	{"keeps what was copied", []int{126}, func() *broken {
+		return &broken{remove: func(_ outbox.Store, _ context.Context, ids []outbox.ID) (int, error) { return len(ids), nil }}
+	}},
 	{"sees no transaction", []int{125}, func() *broken {
 		return &broken{imports: func(s outbox.Importer, ctx context.Context, tasks []outbox.Task) (int, error) {
 			return s.Import(outbox.WithTx(ctx, nil), tasks)
