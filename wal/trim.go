@@ -16,6 +16,17 @@ func (l *Log) Trim(before Position) error {
 	}
 }
 
+// Trims reports whether Trim would free a segment.
+func (l *Log) Trims(before Position) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.trimsLocked(before)
+}
+
+func (l *Log) trimsLocked(before Position) bool {
+	return len(l.segments) > 1 && l.segments[1].base <= before && l.segments[0].readers == 0
+}
+
 // trimOldest frees one segment, if it can go. The lock is given back after each: a leader may be waiting for a spare.
 func (l *Log) trimOldest(before Position) (more bool, err error) {
 	l.dirMu.Lock()
@@ -34,7 +45,7 @@ func (l *Log) detachOldest(before Position) (s *segment, recycle bool, err error
 	if err := l.usableLocked(); err != nil {
 		return nil, false, err
 	}
-	if len(l.segments) < 2 || l.segments[1].base > before || l.segments[0].readers > 0 {
+	if !l.trimsLocked(before) {
 		return nil, false, nil
 	}
 	oldest := l.segments[0]

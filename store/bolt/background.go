@@ -109,8 +109,16 @@ func (s *Store) prepareLog() error {
 func (s *Store) recycle() error {
 	s.mu.Lock()
 	due := s.usable() == nil && s.logged.Load() > s.opts.segmentBytes && !s.overlay.over(s.opts.softEntries, softBytes)
+	keep := s.applied
+	if s.overlay.oldest != nil {
+		keep = s.overlay.oldest.dirtyAt
+	}
 	s.mu.Unlock()
 	if !due {
+		return nil
+	}
+	if !s.log.Trims(keep) { // an old event is there still: look again a segment later
+		s.logged.Store(0)
 		return nil
 	}
 	return s.lighten(context.Background())

@@ -114,9 +114,10 @@ func TestOpen_MetaPage(t *testing.T) {
 		s := open(t, origin, bolt.WithSegmentBytes(64<<10))
 		create(t, s, tasks(0, 10)...)
 		require.NoError(t, s.Flush())
-		for i := 0; recycled && i < 4; i++ {
-			create(t, s, tasks(100+100*i, 100)...)
-			done(t, s, claim(t, s, 100)...)
+		for i := 0; recycled && i < 30; i++ { // which the next checkpoint takes out of the log
+			large := tasks(100+i, 1)
+			large[0].Payload = make([]byte, 10_000)
+			create(t, s, large...)
 		}
 		create(t, s, tasks(10, 10)...)
 		require.NoError(t, s.Flush())

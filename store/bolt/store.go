@@ -87,7 +87,7 @@ type Store struct {
 	watchers   []*outbox.Watch
 	unheard    outbox.Dropped // what they have not heard of
 
-	logged       atomic.Int64  // bytes queued in the log since the last trim,
+	logged       atomic.Int64  // bytes queued in the log since the last trim, or look for one,
 	unprepared   atomic.Int64  // and since it was last seen to that there is a next segment
 	relieving    atomic.Bool   // room is being made, and nobody else's transaction is in the way
 	jammed       atomic.Bool   // bbolt has panicked and kept its writer lock
