@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"wal/waltest":     {module + "wal"},
 	"store/mem":       {module + "outbox", "github.com/oklog/ulid/v2"},
 	"store/storetest": {module + "outbox"},
+	"store/postgres":  {module + "outbox"}, // no driver: the application chooses
 	"store/bolt": {
 		module + "outbox", module + "wal", "github.com/oklog/ulid/v2",
 		"go.etcd.io/bbolt", "go.etcd.io/bbolt/errors", "golang.org/x/sys/unix", "golang.org/x/sys/windows",

@@ -1,0 +1,111 @@
+// Package postgres keeps an outbox in a PostgreSQL database, for any number of instances of
+// a program: the store for those who outgrow one machine.
+//
+//	db, err := sql.Open("pgx", dsn) // or "postgres", of lib/pq
+//	s, err := postgres.New(db)
+//	ob := outbox.New(s)
+//
+// It imports no driver and needs PostgreSQL 13 or newer, without extensions. Events can be
+// accepted in the application's own transactions, see [WithTx].
+//
+// # The way of an event
+//
+//	Create   locks the keys it is about, writes rows, commits (P1)
+//	         marks the keys whose head is to be chosen
+//	Claim    sweeps: ended leases, what has expired, marked keys
+//	         then takes the first due heads that nobody has locked, FOR UPDATE SKIP LOCKED
+//	Settle   finds its rows by ID and token, deletes or reschedules them, marks their keys
+//
+// All transactions of the store's own are READ COMMITTED, short, bounded in what they touch, and tried again
+// after a serialization failure, a deadlock, or the death of the connection, if nothing was committed.
+//
+// # Tables
+//
+//	tasks    what waits (state 0), is in flight (1) or dead (2)
+//	marks    keys and LatestOnly keys that the next sweep has to look at; only added to
+//	ledger   the counters of P5, as sums over rows
+//	gaps     what was dropped and no gap has told of
+//	spent    Unique keys that are taken after a delivery
+//
+// migrations/0001_goutbox.up.sql says what each column and index is for.
+//
+// # Heads of keys (P4)
+//
+// Of a key only the task with head set can be claimed, so a million tasks behind a blocked one cost
+// a claim nothing, and a unique index sees to it that there is one head at most, whatever the
+// code does wrong. Three things keep it right:
+//
+//   - Whoever takes a head away (settle, expire, delete, replace), brings one that is
+//     none (create behind others, requeue), or puts one back (retry, release, an ended lease), writes a
+//     mark for the key in the same transaction. A task of a key with tasks is a head, or
+//     stands behind one, or the key is marked: Audit checks it.
+//   - The sweep at the beginning of a claim takes marks and chooses the oldest that
+//     waits, unless one is in flight. One instance sweeps at a time, under an advisory
+//     lock that is only tried; the others claim what is there.
+//   - Marks are inserted, never updated, so that a transaction of the application which is
+//     open for long holds nothing for which delivering waits.
+//
+// What is promised with concurrent writers: Create takes an advisory lock for each Key until
+// it commits, and draws IDs only then. So within a key the order of the IDs is the order of
+// the commits, for all instances and for transactions of the application, and events are
+// claimed in that order, one at a time. Between keys, and without a key, IDs rise in the order in
+// which they were drawn, which may not be that of the commits: an event may become
+// visible after one with a higher ID. IDs of one instance rise from call to call. They
+// come from a sequence that is set forward to the server's clock but never back, so they
+// rise across restarts and jumps of the clock. After a crash of the server, and only then,
+// what was handed out and not committed may be handed out once more; the random half of the ID tells them apart.
+//
+// # Leases
+//
+// A claim gives each task a token, from a sequence, and a time when it ends. An outcome
+// counts if its token is still the one in the row; [outbox.ErrLeaseLost] otherwise, and
+// nothing has changed. A sweep puts back what has an ended lease and leaves the token, so that a
+// late outcome counts until somebody else has claimed. What an instance had in flight when it died comes
+// back when its leases end; [WithLease] bounds that. Close gives everything back at once: for this
+// instance it is what the law calls a restart.
+//
+// # Who waits for whom
+//
+//	advisory, by name     Create and Requeue, lowest number first; also for as long as a
+//	                      transaction of the application that has accepted such an event is open
+//	rows of tasks         Settle, Delete, Requeue and the replacing of LatestOnly events,
+//	                      by ID, lowest first; claims and sweeps pass over what is locked
+//	advisory, quota       Create with WithMaxTasks
+//	row of gaps           whoever drops something a gap tells of, by reason
+//	row of ledger         nobody: the first that is free is taken, or a new one made
+//
+// Each line is taken after those above it, so no two transactions of the store's own wait crosswise; should
+// they still, PostgreSQL ends one, and it is tried again. A transaction of the application holds names and rows
+// that nobody else can see, so delivering never waits for it.
+//
+// # Durable, and when
+//
+// Create, Requeue and Delete return after the commit is on disk, as far as the server's
+// synchronous_commit says so. Settles, sweeps, and claims of tasks without a key are not
+// waited for (P3): after a crash of the server the last moments of them are undone, and
+// those events are delivered once more. Claims with keys are waited for: an undone one could
+// let the next of a key pass a publisher that is still at work.
+//
+// A commit whose connection dies has an outcome that the client does not know. The server does, by
+// the number of the transaction, and is asked; see [Store.Create].
+//
+// # Time
+//
+// The clock is the server's, for everything, so instances need not agree. It is a wall clock:
+// P12 holds as far as the server's clock is right. If it jumps, due times, leases and times-to-live
+// jump with it; the order of IDs does not.
+//
+// # What is never a full scan
+//
+// Create, Claim, Settle, Requeue, Delete, Stats, and listings of dead letters, of what waits and of a
+// key: each reads the beginning of an index. Listings by name or reason alone, and
+// Audit, read the table. A claim with a Match leaps from name to name, so it costs some
+// microseconds for each name that waits.
+//
+// # What differs from a store on one disk
+//
+// Releasing writes a row, so an outage is not entirely free of writes (P6), but as cheap: a
+// gate that is shut claims nothing. A full disk of the server is [outbox.ErrDiskFull] for Create, and
+// may be an error of Settle too: P9 does not hold. There are no quotas by bytes. An error of the database does
+// not poison the store (P10): the server sees to that.
+package postgres
