@@ -33,18 +33,19 @@ func candidatesSQL(newest bool) string {
 	SELECT %s FROM goutbox_tasks t
 	WHERE state = 0 AND head AND priority = %d AND due_at <= (SELECT clock_timestamp())
 		AND (expires_at IS NULL OR expires_at > (SELECT clock_timestamp())) AND id <> ALL ($2::uuid[])
-	ORDER BY %s LIMIT $1 FOR UPDATE SKIP LOCKED)`, name, candidateColumns, class, byDue(newest)))
+	ORDER BY %s LIMIT $1 FOR UPDATE SKIP LOCKED)`, name, candidateColumns, class, byDue("t", newest)))
 		all = append(all, "SELECT * FROM "+name)
 	}
 	return "WITH " + strings.Join(with, ", ") + "\n" + strings.Join(all, " UNION ALL ")
 }
 
-// byDue is the order within a class.
-func byDue(newest bool) string {
+// byDue is the order within a class, of the columns of a table: a bare id would be the text
+// in the output.
+func byDue(table string, newest bool) string {
 	if newest {
-		return "due_at DESC, id DESC"
+		return table + ".due_at DESC, " + table + ".id DESC"
 	}
-	return "due_at, id"
+	return table + ".due_at, " + table + ".id"
 }
 
 var candidates = map[bool]string{false: candidatesSQL(false), true: candidatesSQL(true)}
@@ -57,14 +58,14 @@ func namedSQL(newest bool) string {
 		with = append(with, fmt.Sprintf(`%s AS MATERIALIZED (
 	SELECT %s FROM goutbox_tasks t JOIN (
 		SELECT due.id, due.due_at FROM unnest($3::bytea[]) AS n(name), LATERAL (
-			SELECT id, due_at FROM goutbox_tasks WHERE state = 0 AND head AND name = n.name AND priority = %d
-				AND due_at <= (SELECT clock_timestamp()) AND id <> ALL ($2::uuid[])
-			ORDER BY %[4]s LIMIT 4 * $1::bigint
-		) due ORDER BY %[4]s LIMIT 4 * $1::bigint
+			SELECT d.id, d.due_at FROM goutbox_tasks d WHERE d.state = 0 AND d.head AND d.name = n.name AND d.priority = %d
+				AND d.due_at <= (SELECT clock_timestamp()) AND d.id <> ALL ($2::uuid[])
+			ORDER BY %s LIMIT 4 * $1::bigint
+		) due ORDER BY %s LIMIT 4 * $1::bigint
 	) first USING (id)
 	WHERE t.state = 0 AND t.head AND (t.expires_at IS NULL OR t.expires_at > (SELECT clock_timestamp()))
-	ORDER BY %[5]s LIMIT $1::bigint FOR UPDATE OF t SKIP LOCKED)`,
-			name, candidateColumns, class, byDue(newest), strings.NewReplacer("due_at", "t.due_at", "id", "t.id").Replace(byDue(newest))))
+	ORDER BY %s LIMIT $1::bigint FOR UPDATE OF t SKIP LOCKED)`,
+			name, candidateColumns, class, byDue("d", newest), byDue("due", newest), byDue("t", newest)))
 		all = append(all, "SELECT * FROM "+name)
 	}
 	return "WITH " + strings.Join(with, ", ") + "\n" + strings.Join(all, " UNION ALL ")
@@ -134,14 +135,10 @@ func (w *work) matching(ctx context.Context, req outbox.ClaimRequest) (names []s
 }
 
 var nextSQL = `SELECT extract(epoch FROM least(` + firstDue("") + `,
-	(SELECT lease_end FROM goutbox_tasks WHERE state = 1 ORDER BY lease_end LIMIT 1),
-	(SELECT expires_at FROM goutbox_tasks WHERE state = 0 AND expires_at IS NOT NULL ORDER BY expires_at LIMIT 1)
-	) - clock_timestamp())::float8`
+	` + firstLease + `, ` + firstExpiry + `) - clock_timestamp())::float8`
 
 var nextNamedSQL = `SELECT extract(epoch FROM least((SELECT min(least(` + firstDue("AND t.name = n.name") + `)) FROM unnest($1::bytea[]) AS n(name)),
-	(SELECT lease_end FROM goutbox_tasks WHERE state = 1 ORDER BY lease_end LIMIT 1),
-	(SELECT expires_at FROM goutbox_tasks WHERE state = 0 AND expires_at IS NOT NULL ORDER BY expires_at LIMIT 1)
-	) - clock_timestamp())::float8`
+	` + firstLease + `, ` + firstExpiry + `) - clock_timestamp())::float8`
 
 // firstDue is the earliest due time of each class.
 func firstDue(of string) string {

@@ -15,7 +15,7 @@ func (s *Store) Delete(ctx context.Context, ids ...outbox.ID) (int, error) {
 	})
 }
 
-const deletableSQL = `SELECT id::text, state < 2 AND lease_end > clock_timestamp() FROM goutbox_tasks WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE`
+const deletableSQL = `SELECT t.id::text, state < 2 AND lease_end > clock_timestamp() FROM goutbox_tasks t WHERE id = ANY ($1::uuid[]) ORDER BY t.id FOR UPDATE`
 
 // delete is one step of Delete.
 func (w *work) delete(ctx context.Context, ids []outbox.ID) (n int, missed []error, err error) {

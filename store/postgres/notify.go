@@ -56,7 +56,7 @@ func (s *Store) jitter() time.Duration {
 // claimableSQL says whether a claim may find something.
 var claimableSQL = `SELECT coalesce(least(` + firstDue("") + `) <= clock_timestamp(), false)
 	OR EXISTS (SELECT FROM goutbox_marks)
-	OR EXISTS (SELECT FROM goutbox_tasks WHERE state = 1 AND lease_end <= (SELECT clock_timestamp()))`
+	OR coalesce(` + firstLease + ` <= clock_timestamp(), false)`
 
 // look looks now and then whether others have made something claimable. It ends with the
 // last listener, or the store.

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	behindSQL = `SELECT id::text, name, priority, due_at <= clock_timestamp() AND (expires_at IS NULL OR expires_at > clock_timestamp())
-		FROM goutbox_tasks WHERE key = $1 AND state = 0 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED`
+	behindSQL = `SELECT t.id::text, name, priority, due_at <= clock_timestamp() AND (expires_at IS NULL OR expires_at > clock_timestamp())
+		FROM goutbox_tasks t WHERE key = $1 AND state = 0 ORDER BY t.id LIMIT $2 FOR UPDATE SKIP LOCKED`
 	parkSQL = `UPDATE goutbox_tasks SET state = 2, reason = $2, head = false, token = 0, held = NULL WHERE id = ANY ($1::uuid[])`
 )
 

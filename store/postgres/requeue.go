@@ -59,7 +59,7 @@ func (s *Store) Requeue(ctx context.Context, ids ...outbox.ID) (int, error) {
 const (
 	soleKeysSQL = `SELECT unique_key, latest_key FROM goutbox_tasks WHERE id = ANY ($1::uuid[]) AND state = 2
 		AND (unique_key IS NOT NULL OR latest_key IS NOT NULL)`
-	deadSQL = `SELECT id::text, priority, key, unique_key, latest_key FROM goutbox_tasks WHERE id = ANY ($1::uuid[]) AND state = 2 ORDER BY id FOR UPDATE`
+	deadSQL = `SELECT t.id::text, priority, key, unique_key, latest_key FROM goutbox_tasks t WHERE id = ANY ($1::uuid[]) AND state = 2 ORDER BY t.id FOR UPDATE`
 	// What is taken, of the keys asked for.
 	takenSQL = `SELECT 0, unique_key FROM goutbox_tasks WHERE unique_key = ANY ($1::bytea[]) AND state < 2
 		UNION ALL SELECT 0, unique_key FROM goutbox_spent WHERE unique_key = ANY ($1::bytea[]) AND until > clock_timestamp()

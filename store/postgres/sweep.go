@@ -12,10 +12,17 @@ const (
 	sweeps      = 8
 )
 
+// The first of an index, and no EXISTS: the planner thinks that of many rows one is found
+// soon, in the table itself.
+const (
+	firstLease  = `(SELECT lease_end FROM goutbox_tasks WHERE state = 1 ORDER BY lease_end LIMIT 1)`
+	firstExpiry = `(SELECT expires_at FROM goutbox_tasks WHERE state = 0 AND expires_at IS NOT NULL ORDER BY expires_at LIMIT 1)`
+)
+
 // dueSQL says what a sweep would find to do. Each part reads the first row of an index.
 const dueSQL = `SELECT
-	EXISTS (SELECT FROM goutbox_tasks WHERE state = 1 AND lease_end <= (SELECT clock_timestamp())),
-	EXISTS (SELECT FROM goutbox_tasks WHERE state = 0 AND expires_at <= (SELECT clock_timestamp())),
+	coalesce(` + firstLease + ` <= clock_timestamp(), false),
+	coalesce(` + firstExpiry + ` <= clock_timestamp(), false),
 	EXISTS (SELECT FROM goutbox_marks WHERE kind = 0),
 	EXISTS (SELECT FROM goutbox_marks WHERE kind = 1),
 	EXISTS (SELECT FROM goutbox_gaps WHERE count > 0),

@@ -97,9 +97,8 @@ func listSQL(f outbox.Filter, size int) (text string, args []any) {
 	var parts []string
 	for _, st := range []outbox.State{outbox.Waiting, outbox.InFlight, outbox.Dead} {
 		if f.Wants(st) {
-			parts = append(parts, fmt.Sprintf("(SELECT t.id FROM goutbox_tasks t WHERE t.state = %d AND %s ORDER BY t.id LIMIT $2)", st, where))
+			parts = append(parts, fmt.Sprintf("(SELECT t.* FROM goutbox_tasks t WHERE t.state = %d AND %s ORDER BY t.id LIMIT $2)", st, where))
 		}
 	}
-	return "SELECT " + taskColumns + " FROM (SELECT id FROM (" + strings.Join(parts, " UNION ALL ") +
-		") a ORDER BY id LIMIT $2) p JOIN goutbox_tasks t USING (id) ORDER BY t.id", args
+	return "SELECT " + taskColumns + " FROM (" + strings.Join(parts, " UNION ALL ") + ") t ORDER BY t.id LIMIT $2", args
 }
