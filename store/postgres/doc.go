@@ -71,12 +71,14 @@
 //	rows of tasks         Settle, Delete, Requeue and the replacing of LatestOnly events,
 //	                      by ID, lowest first; claims and sweeps pass over what is locked
 //	advisory, quota       Create with WithMaxTasks
+//	advisory, IDs         Create with IDs given, above all others; else it is only tried
 //	row of gaps           whoever drops something a gap tells of, by reason
 //	row of ledger         nobody: the first that is free is taken, or a new one made
 //
 // Each line is taken after those above it, so no two transactions of the store's own wait crosswise; should
 // they still, PostgreSQL ends one, and it is tried again. A transaction of the application holds names and rows
-// that nobody else can see, so delivering never waits for it.
+// that nobody else can see, so delivering never waits for it. A process that is frozen or
+// cut off within one of the store's own transactions is ended by the server after 20 seconds, and its locks with it.
 //
 // # Durable, and when
 //

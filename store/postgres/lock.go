@@ -22,7 +22,7 @@ const (
 
 // maxLocks is how many locks one transaction takes; the server has room for some thousand
 // of all together. Who needs more takes one for all names.
-const maxLocks = 128
+const maxLocks = 500
 
 // lockNumber is the number of a lock. Two texts that share one wait for each other now and
 // then, and that is all.

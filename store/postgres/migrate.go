@@ -106,9 +106,9 @@ func (s *Store) resolve(ctx context.Context) error {
 	if err := s.db.QueryRowContext(ctx, `SELECT current_schema()`).Scan(&schema); err != nil {
 		return err
 	}
-	if schema.String == "" {
-		return errors.New("the search_path has no schema: set it, or use WithSchema")
+	if schema.String == "" || strings.ContainsAny(schema.String, `'"\`) {
+		return errors.New("the search_path has no schema, or one with quotes: set it, or use WithSchema")
 	}
-	s.names.schema = strings.ReplaceAll(schema.String, `"`, `""`)
+	s.names.schema = schema.String
 	return nil
 }

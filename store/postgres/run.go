@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -45,7 +46,11 @@ func (s *Store) run(ctx context.Context, what string, f func(ctx context.Context
 			return fmt.Errorf("postgres: %s: nothing done: %w", what, err)
 		}
 		w := &work{s: s}
-		known, err := s.try(ctx, w, f)
+		lost, err := s.try(ctx, w, f)
+		known := true
+		if lost { // and its connection is given back: there may be no other
+			known, err = s.outcome(ctx, w, err)
+		}
 		switch {
 		case err == nil:
 			s.tell(w.dropped)
@@ -76,37 +81,57 @@ func ours(err error) bool {
 	return false
 }
 
-// try is one try. known is false if nobody can say whether it was committed.
+// try is one try. lost says that the connection died in the commit.
 //
 // The caller's context interrupts the steps, never the commit: what was sent can not be
 // taken back, and its outcome would be unknown for no reason.
-func (s *Store) try(ctx context.Context, w *work, f func(ctx context.Context, w *work) error) (known bool, err error) {
+func (s *Store) try(ctx context.Context, w *work, f func(ctx context.Context, w *work) error) (lost bool, err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return true, err
+		return false, err
 	}
 	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, s.begin); err != nil {
+		rollback(conn)
+		return false, err
+	}
+	w.querier = conn
+	if err = f(ctx, w); err == nil {
+		err = w.finish(ctx)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		rollback(conn)
+		return false, err
+	}
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	tx, err := conn.BeginTx(whole, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
-	if err != nil {
-		return true, err
+	if _, err = conn.ExecContext(whole, "COMMIT"); err == nil {
+		return false, nil
 	}
-	defer tx.Rollback() // after a commit it does nothing
-	w.querier = tx
-	if err := f(ctx, w); err != nil {
-		return true, err
+	rollback(conn)
+	// An error with a code is the server's: it has rolled back.
+	return state(err) == "" || broken(err), err
+}
+
+// idleTime is how long the server waits for a client that says nothing within a transaction of the
+// store's own: one that was frozen, or cut off, must not keep from the others what it has locked.
+const idleTime = 20 * time.Second
+
+// beginText begins a transaction, in one message.
+func beginText(idle time.Duration) string {
+	return fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = %d", idle.Milliseconds())
+}
+
+// rollback ends a transaction that has failed. A connection on which that fails is thrown away.
+func rollback(conn *sql.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // which is what Raw returns
 	}
-	if err := w.finish(ctx); err != nil {
-		return true, err
-	}
-	if err := tx.Commit(); err != nil {
-		if state(err) != "" && !broken(err) {
-			return true, err // the server says that it has rolled back
-		}
-		return s.outcome(whole, w, err)
-	}
-	return true, nil
 }
 
 // outcome finds out what became of a commit whose connection died: PostgreSQL knows the
@@ -117,6 +142,8 @@ func (s *Store) outcome(ctx context.Context, w *work, lost error) (known bool, e
 	if w.xid == "" {
 		return true, lost // it has changed nothing that counts
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	const ask = `SELECT coalesce(pg_xact_status($1::xid8), ''), EXISTS (
 		SELECT FROM goutbox_tasks WHERE id = nullif($2, '')::uuid AND ($3::bigint = 0 OR token = $3))`
 	for tried := 0; ; tried++ {

@@ -40,6 +40,9 @@ var shared struct {
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if child := os.Getenv(envChild); child != "" {
+		return runChild(child)
+	}
 	if shared.dsn = os.Getenv(envDSN); shared.dsn == "" {
 		s, err := newServer("fsync=off", "full_page_writes=off")
 		if shared.none = err; err == nil {

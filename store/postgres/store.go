@@ -19,7 +19,8 @@ type Store struct {
 	options
 	db    *sql.DB
 	names names
-	owner int64 // the number of this instance
+	owner int64  // the number of this instance
+	begin string // begins a transaction
 
 	closed   atomic.Bool
 	turnLock sync.Mutex
@@ -49,7 +50,7 @@ const openTime = time.Minute
 func New(db *sql.DB, opts ...Option) (*Store, error) {
 	s := &Store{
 		options: options{retryInterval: defaultRetryInterval, lease: outbox.MaxLease, table: defaultTable},
-		db:      db, listeners: map[*func()]struct{}{}, watchers: map[*outbox.Watch]struct{}{},
+		db:      db, begin: beginText(idleTime), listeners: map[*func()]struct{}{}, watchers: map[*outbox.Watch]struct{}{},
 	}
 	for _, set := range opts {
 		if set != nil {

@@ -1,0 +1,6 @@
+package postgres
+
+import "time"
+
+// SetIdle sets how long the server waits for a frozen client.
+func (s *Store) SetIdle(d time.Duration) { s.begin = beginText(d) }
