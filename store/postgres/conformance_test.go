@@ -62,7 +62,10 @@ func (h *harness) law() storetest.Harness {
 
 func TestStore_Conformance(t *testing.T) {
 	for _, driver := range drivers {
-		t.Run(driver, func(t *testing.T) { storetest.Run(t, newHarness(t, driver).law()) })
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, newHarness(t, driver).law())
+		})
 	}
 }
 
