@@ -46,6 +46,38 @@ func (r *receiver) publish(_ context.Context, e outbox.Event) error {
 	return nil
 }
 
+// load is what goes on while a server is killed.
+type load struct {
+	*receiver
+	stores   []*postgres.Store
+	mu       sync.Mutex // guards accepted
+	accepted map[outbox.ID]bool
+	unknown  atomic.Int64 // accepted or not
+}
+
+// produce creates until ctx ends.
+func (l *load) produce(ctx context.Context, s *postgres.Store) {
+	for i := 0; ctx.Err() == nil; i++ {
+		tasks := []outbox.Task{event("a", key(fmt.Sprint(i%7))), event("b")}
+		err := s.Create(context.WithoutCancel(ctx), tasks)
+		switch {
+		case err == nil:
+			l.mu.Lock()
+			l.accepted[tasks[0].ID], l.accepted[tasks[1].ID] = true, true
+			l.mu.Unlock()
+		case errors.Is(err, outbox.ErrOutcomeUnknown):
+			l.unknown.Add(2)
+		}
+	}
+}
+
+// goesOn returns when some more have been delivered.
+func (l *load) goesOn(t *testing.T) {
+	t.Helper()
+	now := l.total.Load()
+	require.Eventually(t, func() bool { return l.total.Load() > now+200 }, 3*soon, tick)
+}
+
 // The server is killed under load, again and again, with all that it had not written yet:
 // what was accepted is delivered (P1, P2), in the order of its key (P4).
 func TestCrash_ServerUnderLoad(t *testing.T) {
@@ -54,78 +86,60 @@ func TestCrash_ServerUnderLoad(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(srv.remove)
 	const kills, producers = 2, 4
-	var dbs []*sql.DB
-	var stores []*postgres.Store
+	l := &load{receiver: newReceiver(), accepted: map[outbox.ID]bool{}}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	produce, enough := context.WithCancel(t.Context())
+	defer enough()
+	var consuming, producing sync.WaitGroup
 	for _, driver := range drivers {
 		db, err := sql.Open(driver, srv.dsn())
 		require.NoError(t, err)
-		dbs = append(dbs, db)
-		stores = append(stores, open(t, db, defaultTable, postgres.WithRetryInterval(20*time.Millisecond), postgres.WithLease(time.Second)))
-	}
-	r := newReceiver()
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var consumers, all sync.WaitGroup
-	for _, s := range stores {
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		s := open(t, db, defaultTable, postgres.WithRetryInterval(20*time.Millisecond), postgres.WithLease(time.Second))
+		l.stores = append(l.stores, s)
 		ob := outbox.New(s, quiet, outbox.WithPublishTimeout(time.Second/2))
-		consumers.Go(func() {
+		consuming.Go(func() {
 			for ctx.Err() == nil {
-				_ = ob.Start(ctx, r.publish) // it ends when the store cannot be reached for too long
+				_ = ob.Start(ctx, l.publish) // it ends when the store cannot be reached for too long
 			}
 		})
-	}
-	var mu sync.Mutex
-	accepted := map[outbox.ID]bool{}
-	var unknown atomic.Int64
-	produce, enough := context.WithCancel(t.Context())
-	defer enough()
-	for n := range producers {
-		all.Go(func() {
-			for i := 0; produce.Err() == nil; i++ {
-				tasks := []outbox.Task{event("a", key(fmt.Sprint(i%7))), event("b")}
-				err := stores[n%len(stores)].Create(t.Context(), tasks)
-				switch {
-				case err == nil:
-					mu.Lock()
-					accepted[tasks[0].ID], accepted[tasks[1].ID] = true, true
-					mu.Unlock()
-				case errors.Is(err, outbox.ErrOutcomeUnknown):
-					unknown.Add(2)
-				}
-			}
-		})
+		for range producers / len(drivers) {
+			producing.Go(func() { l.produce(produce, s) })
+		}
 	}
 	for range kills {
-		now := r.total.Load()
-		require.Eventually(t, func() bool { return r.total.Load() > now+200 }, 3*soon, tick)
+		l.goesOn(t)
 		srv.kill()
 		require.NoError(t, srv.start())
 	}
-	now := r.total.Load()
-	require.Eventually(t, func() bool { return r.total.Load() > now+200 }, 3*soon, tick)
+	l.goesOn(t)
 	enough()
-	all.Wait()
+	producing.Wait()
 	require.Eventually(t, func() bool {
-		st, err := stores[0].Stats(t.Context())
+		st, err := l.stores[0].Stats(t.Context())
 		return err == nil && st.Pending+st.InFlight == 0
 	}, 3*soon, 5*tick)
 	stop()
-	consumers.Wait()
-	st, err := stores[0].Stats(t.Context())
+	consuming.Wait()
+	l.check(t)
+}
+
+// check closes the stores and compares what was accepted with what was delivered.
+func (l *load) check(t *testing.T) {
+	t.Helper()
+	st, err := l.stores[0].Stats(t.Context())
 	require.NoError(t, err)
-	for _, s := range stores {
+	for _, s := range l.stores {
 		require.NoError(t, s.Audit(t.Context()))
 		require.NoError(t, s.Close())
 	}
-	for _, db := range dbs {
-		require.NoError(t, db.Close())
+	for id := range l.accepted {
+		require.Positive(t, l.times[id], "%s was accepted and not delivered", id)
 	}
-	for id := range accepted {
-		require.Positive(t, r.times[id], "%s was accepted and not delivered", id)
-	}
-	require.Empty(t, r.wrong)
-	require.LessOrEqual(t, st.Accepted, uint64(len(accepted))+uint64(unknown.Load()))
-	t.Logf("%d accepted, %d in doubt, %d delivered, %d of them again", len(accepted), unknown.Load(), r.total.Load(), r.total.Load()-int64(len(r.times)))
+	require.Empty(t, l.wrong)
+	require.LessOrEqual(t, st.Accepted, uint64(len(l.accepted))+uint64(l.unknown.Load()))
+	t.Logf("%d accepted, %d in doubt, %d delivered, %d of them again", len(l.accepted), l.unknown.Load(), l.total.Load(), l.total.Load()-int64(len(l.times)))
 }
 
 const defaultTable = "goutbox"

@@ -109,10 +109,10 @@ const ledgerRows = 64
 
 // foldSQL takes some rows out of the ledger, none of them locked by anybody.
 const foldSQL = `
-WITH some AS (
+WITH few AS (
 	SELECT id FROM goutbox_ledger ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), gone AS (
-	DELETE FROM goutbox_ledger l USING some WHERE l.id = some.id
+	DELETE FROM goutbox_ledger l USING few WHERE l.id = few.id
 	RETURNING l.*
 )
 SELECT ` + sumColumns + ` FROM gone`
