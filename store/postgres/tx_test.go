@@ -121,3 +121,23 @@ func names(tasks []outbox.Task) (all string) {
 	}
 	return all
 }
+
+// A transaction that sees the store as it was accepts behind what has come since.
+func TestTx_OldSnapshot(t *testing.T) {
+	each(t, func(t *testing.T, driver string) {
+		s, db, _ := newStore(t, driver)
+		for _, level := range []sql.IsolationLevel{sql.LevelRepeatableRead, sql.LevelSerializable} {
+			tx, ctx := begin(t, db, level)
+			_, err := tx.Exec("SELECT 1")
+			require.NoError(t, err)
+			require.NoError(t, s.Create(t.Context(), []outbox.Task{event("1", key("k"))}))
+			require.NoError(t, s.Create(ctx, []outbox.Task{event("2", key("k"))}))
+			require.NoError(t, tx.Commit())
+			for _, name := range []string{"1", "2"} {
+				got := claim(t, s, 9, aWhile)
+				require.Equal(t, name, names(got))
+				require.NoError(t, settle(t, s, outbox.Done, got...))
+			}
+		}
+	})
+}
