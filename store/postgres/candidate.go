@@ -21,7 +21,7 @@ type candidate struct {
 }
 
 const candidateColumns = `t.id::text, t.key, octet_length(t.payload)::bigint, t.priority::int,
-	t.key IS NOT NULL AND EXISTS (SELECT FROM goutbox_tasks p WHERE p.key = t.key AND p.parks AND p.id < t.id)`
+	t.key IS NOT NULL AND (SELECT true FROM goutbox_tasks p WHERE p.key = t.key AND p.parks AND p.id < t.id LIMIT 1) IS NOT NULL`
 
 // candidatesSQL reads the first of each class, by the index of due times; what somebody
 // else is claiming is passed over.

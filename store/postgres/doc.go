@@ -100,7 +100,8 @@
 // # What is never a full scan
 //
 // Create, Claim, Settle, Requeue, Delete, Stats, and listings of dead letters, of what waits and of a
-// key: each reads the beginning of an index. Listings by name or reason alone, and
+// key: each reads the beginning of an index. The store's own transactions tell the planner so, since a
+// table that fills and drains within a minute has no statistics, or wrong ones. Listings by name or reason alone, and
 // Audit, read the table. A claim with a Match leaps from name to name, so it costs some
 // microseconds for each name that waits.
 //

@@ -26,8 +26,8 @@ WITH clock AS MATERIALIZED (
 	SELECT i.ord, i.id, i.lease, coalesce($5::timestamptz, now + i.delay * interval '1 microsecond') AS due_at,
 		i.key IS NULL OR NOT $1::boolean
 			AND row_number() OVER (PARTITION BY i.key, i.lease < 0 ORDER BY i.id) = 1
-			AND NOT EXISTS (SELECT FROM goutbox_tasks a WHERE a.key = i.key AND a.state < 2) AS head,
-		i.key IS NOT NULL AND EXISTS (SELECT FROM goutbox_tasks p WHERE p.key = i.key AND p.parks AND p.id < i.id) AS parked
+			AND (SELECT true FROM goutbox_tasks a WHERE a.key = i.key AND a.state < 2 LIMIT 1) IS NULL AS head,
+		i.key IS NOT NULL AND (SELECT true FROM goutbox_tasks p WHERE p.key = i.key AND p.parks AND p.id < i.id LIMIT 1) IS NOT NULL AS parked
 	FROM input i, clock
 ), decided AS MATERIALIZED (
 	SELECT p.*, c.claimed, CASE WHEN c.claimed THEN nextval('goutbox_tokens') ELSE 0 END AS token

@@ -82,6 +82,7 @@ type server struct {
 	mu       sync.Mutex // guards cmd
 	cmd      *exec.Cmd
 	ended    chan struct{}
+	was      string // the DSN that this one stands in for
 }
 
 // newServer makes and starts one.

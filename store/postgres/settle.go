@@ -73,32 +73,34 @@ type claimed struct {
 
 // The rows are locked by ID, lowest first, so that two transactions never wait for each
 // other crosswise.
-const claimedSQL = `SELECT t.id::text, t.state, t.priority, t.key, t.unique_key, t.unique_for, t.replaced, t.key_policy, t.attempts, t.failures
-	FROM unnest($1::uuid[], $2::bigint[]) AS o(id, token) JOIN goutbox_tasks t ON t.id = o.id
-	WHERE t.token = o.token AND t.token <> 0 AND t.state < 2 ORDER BY t.id FOR UPDATE OF t`
+const claimedSQL = `SELECT t.id::text, t.state, t.priority, t.key, t.unique_key, t.unique_for, t.replaced, t.key_policy, t.attempts, t.failures, t.token
+	FROM goutbox_tasks t WHERE t.id = ANY ($1::uuid[]) AND t.state < 2 ORDER BY t.id FOR UPDATE`
 
 // claims reads and locks the tasks that the outcomes are about, those whose token is right.
 func (w *work) claims(ctx context.Context, outcomes []outbox.Outcome) (map[outbox.ID]*claimed, error) {
-	var ids, tokens list
+	var ids list
+	tokens := map[outbox.ID]uint64{}
 	for _, o := range outcomes {
-		if int64(o.Token) > 0 {
-			ids.id(o.ID)
-			tokens.int(int64(o.Token))
-		}
+		ids.id(o.ID)
+		tokens[o.ID] = o.Token
 	}
 	found := map[outbox.ID]*claimed{}
-	err := w.rows(ctx, claimedSQL, []any{ids.String(), tokens.String()}, func(scan func(...any) error) error {
+	err := w.rows(ctx, claimedSQL, []any{ids.String()}, func(scan func(...any) error) error {
 		var c claimed
 		var id string
 		var st, policy int
 		var key, unique, failures []byte
-		if err := scan(&id, &st, &c.class, &key, &unique, &c.spent, &c.replaced, &policy, &c.task.Attempts, &failures); err != nil {
+		var token int64
+		if err := scan(&id, &st, &c.class, &key, &unique, &c.spent, &c.replaced, &policy, &c.task.Attempts, &failures, &token); err != nil {
 			return err
 		}
 		c.state, c.key, c.unique, c.policy = outbox.State(st), string(key), string(unique), outbox.KeyPolicy(policy)
 		var err error
 		if c.task.ID, err = parseID(id); err != nil {
 			return err
+		}
+		if token == 0 || uint64(token) != tokens[c.task.ID] {
+			return nil // fenced off
 		}
 		c.task.Failures, err = unpackFailures(failures)
 		found[c.task.ID] = &c
