@@ -99,7 +99,7 @@ func TestConflict_FullPool(t *testing.T) {
 // When a settle and somebody's own transaction wait for each other, PostgreSQL ends the settle,
 // and it is tried again.
 func TestConflict_Deadlock(t *testing.T) {
-	db := openWith(t, "deadlock_timeout=20ms")
+	db := openWith(t, "deadlock_timeout=2s") // looked for once, so not before there is one
 	patient := openWith(t, "deadlock_timeout=60s")
 	table := newTable(t, db)
 	s := open(t, db, table)
