@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,6 +141,8 @@ func TestCut_Frozen(t *testing.T) {
 		for n := int64(1); n < 12; n++ {
 			c := newCutter(t, driver)
 			c.p.thaw = make(chan struct{})
+			thaw := sync.OnceFunc(func() { close(c.p.thaw) })
+			t.Cleanup(thaw) // or a test that fails would wait for it
 			c.s.SetIdle(50 * time.Millisecond)
 			s := open(t, openDB(t, driver), c.table)
 			require.NoError(t, s.Create(t.Context(), []outbox.Task{event("1", key("k")), event("2", key("k")), event("3")}))
@@ -154,7 +157,7 @@ func TestCut_Frozen(t *testing.T) {
 			require.Eventually(t, frozen, soon, tick)
 			if len(done) > 0 { // it has fewer messages
 				require.Greater(t, n, int64(5))
-				close(c.p.thaw)
+				thaw()
 				require.NoError(t, s.Close())
 				return
 			}
@@ -165,7 +168,7 @@ func TestCut_Frozen(t *testing.T) {
 				require.NoError(t, settle(t, s, outbox.Done, got...))
 				return delivered == 3
 			}, soon, tick)
-			close(c.p.thaw)
+			thaw()
 			require.NoError(t, <-done)
 			require.NoError(t, s.Audit(t.Context()))
 			require.NoError(t, s.Close())
