@@ -64,7 +64,7 @@
 // # Checkpoints
 //
 // A checkpoint is due when the overlay has 16,384 tasks or 8 MiB, when the log has
-// three full segments, when nothing has happened for a minute, and at Close. It
+// three full segments that lighten cannot free, when nothing has happened for a minute, and at Close. It
 // writes what is dirty, sorted, at most 8,192 tasks or 4 MiB in a transaction, and
 // stores the log position in the last one (R29, R31); where there was no room for all,
 // advance takes the position of the oldest record that only the log has. If nothing in the older part
@@ -126,4 +126,37 @@
 // That a write that was synced stays, that a rename is atomic once its folder was
 // synced, and that a torn write tears at sectors. See package wal. A disk that lies
 // about syncing can not be found out by software.
+//
+// # What was tried for speed
+//
+// On two cores and ext4, payloads of 256 bytes, while nobody drains, with
+//
+//	go -C cmd/bench run . -workloads enqueue,batch -duration 1s
+//
+// The ratio is to the ceiling that cmd/bench measures in the same run. One caller has 0.9 to 1.0 of
+// it, and 64 have 0.28: they take 6 µs of processor time for an event, of which 2.2 are
+// Create, 2.8 the checkpoint, and the rest the collector, the kernel and changes of
+// goroutines. With 256 callers the checkpoint is the bound: it moves 10,000 tasks in 28 ms, and
+// bbolt alone needs 15 ms for 8,192 puts into two buckets like ours and their commit (560,000
+// events/s; 830,000 into one bucket).
+//
+//   - Sorting copies of entries in the order of a map, copying each value to append its CRC, and
+//     taking the oldest out of a heap first were a third of a checkpoint's time; with 256 callers
+//     their end brought a quarter more events.
+//   - Three looks under the mutex, four maps and five allocations fewer in Create: 64 callers got
+//     a tenth more, 256 nothing.
+//   - Bounds twice as large for memory: 2 % more, for 40 MiB.
+//   - Without any checkpoint (an experiment, memory without bound) 64 callers have 0.34 and 256 have
+//     0.14, a batch of 1,000 brings 609,000 events/s instead of 380,000. So the checkpoint is
+//     half of what is missing. Of the other half, 172 µs between two syncs of 64 callers are
+//     95 of sync, 55 in which the callers come back, and 12 in which their records are applied.
+//   - Callers come back sooner or later: gathering none, 100 or 250 µs instead of 50 gave 0.21,
+//     0.25 and 0.28 of the ceiling beside 0.25. See also package wal.
+//   - Segments that were freed three at a time, when two are kept, had to be made anew, full of
+//     zeros: twice the bytes. See recycle.
+//
+// What would bring more: tasks without a key, all of one queue and due at once, written as one
+// value of some 64, which costs one put in place of 128, and is taken apart when it is claimed; and a
+// leader of the log who also enters the tasks of all who wait into memory, under one lock. The
+// first changes the format of the database, and what Verify, Salvage and quotas know of it.
 package bolt

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -248,5 +249,5 @@ func (s *Store) Gaps() string {
 	return fmt.Sprintf("%+v", s.gapsAhead)
 }
 
-// Segments returns how many segments of the log hold records.
-func (s *Store) Segments() int { return s.log.Stats().Segments }
+// Tend does once what the flusher does when it is woken.
+func (s *Store) Tend() error { return errors.Join(s.recycle(), s.prepare(), s.relieve()) }

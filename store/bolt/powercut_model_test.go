@@ -54,6 +54,8 @@ func TestPowerCut_Model(t *testing.T) {
 	require.Equal(t, "one", data("7 "+one+"7 fdatasync(3) = 0\n", 0))
 	require.Equal(t, "", data("7 "+one+"7 fdatasync(3 <unfinished ...>\n", 0), "a sync that has not returned")
 	require.Equal(t, "", data("7 "+one+"7 fdatasync(3 <unfinished ...>\n8 write(1, \"{}\", 2) = 2\n", 0))
+	require.Equal(t, "", data("7 "+one+"7 fdatasync(3 <detached ...>\n", 0), "one that never will")
+	require.Equal(t, "", data("7 "+one+"7 fdatasync(3 <unfinished ...>\n7 <... fdatasync resumed> <detached ...>\n", 0))
 	require.Equal(t, "one", data("7 "+one+"7 fdatasync(3 <unfinished ...>\n8 "+two+"7 <... fdatasync resumed>) = 0\n", 0),
 		"what was written meanwhile is not covered")
 	require.Equal(t, "two", data("7 "+one+"7 fdatasync(3 <unfinished ...>\n8 "+two+"7 <... fdatasync resumed>) = 0\n", 1))

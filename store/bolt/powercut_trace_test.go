@@ -135,6 +135,9 @@ func (t *tracer) line(line string) error {
 		return nil
 	case strings.HasPrefix(rest, "<... "):
 		_, tail, ok := strings.Cut(rest, " resumed>")
+		if strings.HasSuffix(tail, "<detached ...>") {
+			return nil // it stays a call that has no end
+		}
 		c := t.pending[thread]
 		if !ok || c == nil {
 			return fmt.Errorf("the end of a call that did not begin")
@@ -147,7 +150,11 @@ func (t *tracer) line(line string) error {
 		return fmt.Errorf("not a call")
 	}
 	c := &syscallLine{name: name}
-	if begin, unfinished := strings.CutSuffix(tail, "<unfinished ...>"); unfinished {
+	begin, unfinished := strings.CutSuffix(tail, "<unfinished ...>")
+	if !unfinished { // nor will it be: the process has ended in the call
+		begin, unfinished = strings.CutSuffix(tail, "<detached ...>")
+	}
+	if unfinished {
 		c.args = arguments(begin)
 		t.pending[thread] = c
 		return t.begin(c)
