@@ -24,16 +24,18 @@ import (
 //	    33     8  due first: store clock, Unix nanoseconds
 //	    41     8  expires: store clock, Unix nanoseconds; 0 = never
 //	    49     4  most attempts
-//	    53     1  manner: priority + 1 (bits 0 and 1), key policy (2 and 3), more (4), crowd (5)
+//	    53     1  manner: priority + 1 (bits 0 and 1), key policy (2 and 3), more (4), crowd (5), content (6 and 7)
 //	    54     .  name, key, content type, unique, latest only
 //	     .     .  if more: unique for, first and longest pause of its own backoff: uvarint nanoseconds
 //	     .     .  number of headers, then name and value of each, sorted by name
 //	     .     .  payload
 //
 // crowd is set by the store if the task does not wait in the queue of its name: see
-// assign. Version 1 had no manner and nothing that follows from it; it is still read.
+// assign. content stands for a content type that nearly every event has, in place of its
+// text: see contentTypes. Version 1 had no manner and nothing that follows from it, version
+// 2 no content; both are still read.
 const (
-	taskVersion = 2
+	taskVersion = 3
 	atID        = 1
 	atCreated   = 17
 	atAccepted  = 25
@@ -46,11 +48,13 @@ const (
 
 	mannerMore  = 1 << 4
 	mannerCrowd = 1 << 5
+
+	contentShift = 6
 )
 
 // manner is the byte that says how a task is treated.
 func manner(t *outbox.Task) byte {
-	m := byte(t.Priority+1) | byte(t.KeyPolicy)<<2
+	m := byte(t.Priority+1) | byte(t.KeyPolicy)<<2 | contentOf(t.ContentType)<<contentShift
 	if t.UniqueFor > 0 || t.RetryBase > 0 || t.RetryMax > 0 {
 		m |= mannerMore
 	}
@@ -63,9 +67,12 @@ func appendTask(b []byte, t *outbox.Task) []byte {
 	b = append(b, taskVersion)
 	b = append(b, make([]byte, atMost-atID)...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(t.MaxAttempts))
-	m := manner(t)
+	m, content := manner(t), t.ContentType
 	b = append(b, m)
-	for _, s := range [...]string{t.Name, t.Key, t.ContentType, t.Unique, t.LatestOnly} {
+	if m>>contentShift != 0 {
+		content = ""
+	}
+	for _, s := range [...]string{t.Name, t.Key, content, t.Unique, t.LatestOnly} {
 		b = appendText(b, s)
 	}
 	if m&mannerMore != 0 {
@@ -176,7 +183,7 @@ func parseTask(raw []byte, whole bool) (t outbox.Task, size int, err error) {
 	if len(raw) < taskFixed1 || len(raw) < fixed {
 		return t, 0, fmt.Errorf("%w: task of %d bytes", outbox.ErrCorrupt, len(raw))
 	}
-	if raw[0] != 1 && raw[0] != taskVersion {
+	if raw[0] < 1 || raw[0] > taskVersion {
 		return t, 0, fmt.Errorf("%w: task version %d", outbox.ErrVersion, raw[0])
 	}
 	copy(t.ID[:], raw[atID:])
@@ -191,7 +198,9 @@ func parseTask(raw []byte, whole bool) (t outbox.Task, size int, err error) {
 	for i := range texts {
 		texts[i] = r.bytes()
 	}
-	r.manner(&t, mannerOf(raw))
+	content := mannerOf(raw) >> contentShift
+	r.bad = r.bad || content != 0 && (raw[0] < 3 || int(content) >= len(contentTypes) || len(texts[2]) > 0)
+	r.manner(&t, mannerOf(raw)&(1<<contentShift-1))
 	headers := r.b
 	count := r.uvarint()
 	if count > uint64(len(r.b)) {
@@ -205,6 +214,9 @@ func parseTask(raw []byte, whole bool) (t outbox.Task, size int, err error) {
 		return t, 0, fmt.Errorf("%w: task %s: lengths do not add up", outbox.ErrCorrupt, t.ID)
 	}
 	t.Name, t.Key, t.ContentType = string(texts[0]), string(texts[1]), contentType(texts[2])
+	if content != 0 {
+		t.ContentType = contentTypes[content]
+	}
 	t.Unique, t.LatestOnly = string(texts[3]), string(texts[4])
 	if !whole {
 		return t, len(payload), nil
@@ -255,17 +267,6 @@ func decodeHeaders(b []byte) map[string]string {
 		m[name] = string(r.bytes())
 	}
 	return m
-}
-
-// contentType spares an allocation for the two types nearly every event has.
-func contentType(b []byte) string {
-	switch string(b) {
-	case "application/json":
-		return "application/json"
-	case "application/octet-stream":
-		return "application/octet-stream"
-	}
-	return string(b)
 }
 
 // schedule is the part of a task that changes: when it is due, what was tried.

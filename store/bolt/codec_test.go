@@ -191,3 +191,32 @@ func FuzzDamaged(f *testing.F) {
 		require.Equal(t, costOfDamaged(from, v), l.header.cost)
 	})
 }
+
+// The two content types that nearly every event has cost nothing, others their text. What
+// an earlier version would not have written is damage.
+func TestTask_ContentType(t *testing.T) {
+	size := func(contentType string) int {
+		task := sampleTask()
+		task.ContentType = contentType
+		raw := appendTask(nil, &task)
+		got, err := decodeTask(raw)
+		require.NoError(t, err)
+		require.Equal(t, contentType, got.ContentType)
+		return len(raw)
+	}
+	bare := size("")
+	require.Equal(t, bare, size("application/octet-stream"))
+	require.Equal(t, bare, size("application/json"))
+	require.Equal(t, bare+len("text/plain"), size("text/plain"))
+
+	task := sampleTask()
+	task.ContentType = "application/json"
+	raw := appendTask(nil, &task)
+	raw[0] = 2
+	_, err := decodeTask(raw)
+	require.ErrorIs(t, err, outbox.ErrCorrupt)
+	raw[0] = taskVersion
+	raw[atManner] |= 3 << contentShift
+	_, err = decodeTask(raw)
+	require.ErrorIs(t, err, outbox.ErrCorrupt)
+}

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden store of the present f
 
 // golden is where writeGolden puts a store of the present version. Those of earlier
 // versions stay as they are.
-const golden = "testdata/v3"
+const golden = "testdata/v3-task3"
 
 const year = 365 * 24 * time.Hour
 
@@ -38,8 +38,8 @@ func writeGolden(t *testing.T) {
 		require.NoError(t, s.Settle(t.Context(), []outbox.Outcome{{ID: got.ID, Token: got.Token, Verdict: outbox.Retry, Delay: year,
 			Failure: outbox.Failure{At: time.Unix(2, 0), Attempt: 1, Error: "busy"}}}))
 		create(t, s,
-			outbox.Task{Event: outbox.Event{Name: prefix + "keyed", Key: "k"}, Delay: year, TTL: 2 * year},
-			outbox.Task{Event: outbox.Event{Name: prefix + "unique", Headers: map[string]string{"h": "v"}}, Unique: prefix + "u", Delay: year, Priority: outbox.High},
+			outbox.Task{Event: outbox.Event{Name: prefix + "keyed", Key: "k", ContentType: "application/json"}, Delay: year, TTL: 2 * year},
+			outbox.Task{Event: outbox.Event{Name: prefix + "unique", ContentType: "text/plain", Headers: map[string]string{"h": "v"}}, Unique: prefix + "u", Delay: year, Priority: outbox.High},
 			outbox.Task{Event: outbox.Event{Name: prefix + "replaced"}, LatestOnly: prefix + "l", Delay: year},
 			outbox.Task{Event: outbox.Event{Name: prefix + "latest"}, LatestOnly: prefix + "l", Delay: year})
 		require.NoError(t, s.Sync())
@@ -72,14 +72,14 @@ func TestGolden(t *testing.T) {
 	if *update {
 		writeGolden(t)
 	}
-	for _, store := range []string{"testdata/v1", "testdata/v2", "testdata/v3"} {
+	for _, store := range []string{"testdata/v1", "testdata/v2", "testdata/v3", golden} {
 		t.Run(store, func(t *testing.T) {
 			dir := t.TempDir()
 			copyDir(t, store, dir)
 			s := open(t, dir)
 			testGolden(t, s)
 			usageIsRight(t, s)
-			if store == golden {
+			if store >= "testdata/v3" {
 				require.EqualValues(t, 2, stats(t, s).PendingByPriority.High)
 			}
 			require.NoError(t, s.Close())
@@ -112,6 +112,9 @@ func testGolden(t *testing.T, s *bolt.Store) {
 		require.NoError(t, err)
 		require.WithinRange(t, task.DueAt, task.CreatedAt.Add(year-time.Hour), task.CreatedAt.Add(year+time.Hour))
 		require.Equal(t, task.Key == "k", !task.ExpiresAt.IsZero())
+		if task.ContentType != "" { // the first golden stores have none
+			require.Equal(t, map[bool]string{true: "application/json", false: "text/plain"}[task.Key == "k"], task.ContentType)
+		}
 	}
 	require.ErrorIs(t, s.Create(t.Context(), []outbox.Task{{Event: outbox.Event{Name: "again"}, Unique: "database u"}}), outbox.ErrDuplicate)
 	require.ErrorIs(t, s.Create(t.Context(), []outbox.Task{{Event: outbox.Event{Name: "again"}, Unique: "log u"}}), outbox.ErrDuplicate)
