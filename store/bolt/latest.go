@@ -53,11 +53,16 @@ func (o *overlay) yield(e *entry) {
 }
 
 // catchUp has an item say what its entry has learned since the checkpoint was begun: a
-// transaction that was committed meanwhile may have taken its LatestOnly key. Written as
-// it was, the task would take that back. mu is held, and nobody else writes to the
-// database.
+// transaction that was committed meanwhile may have taken its LatestOnly key, or, when it
+// had ended, either key. Written as it was, the task would take that back, and with it the
+// next checkpoint would delete it. mu is held, and nobody else writes to the database.
 func (it *item) catchUp() {
-	if e := it.e; it.header.latest != "" && e.sched.stale && it.target() == homeTasks {
+	e := it.e
+	if it.target() != homeTasks {
+		return
+	}
+	it.ended = e.gone || e.state == outbox.Dead
+	if it.header.latest != "" && e.sched.stale {
 		it.sched.stale, it.sched.due = true, min(it.sched.due, e.sched.due)
 	}
 }

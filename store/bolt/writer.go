@@ -28,6 +28,7 @@ type item struct {
 	spent     int64
 
 	holdsUnique, holdsLatest bool // its Unique key, its LatestOnly key, as memory knows
+	ended                    bool // it waits no longer, but is written as if it did: see catchUp
 }
 
 func (e *entry) snapshot() item {
@@ -211,15 +212,21 @@ func (h *header) places() (p [][]byte) {
 }
 
 // hold makes the task the holder of its keys: if memory knows that it is, or unless
-// a newer one is. A stale one is no holder.
+// a newer one is. A stale one is no holder, and one that has ended takes nothing away.
 func (w *writer) hold(it *item) error {
 	id := it.header.id[:]
-	if key := it.header.unique; key != "" && (it.holdsUnique || bytes.Compare(w.b.sole.Get(uniquePlace(key)), id) < 0) {
+	takes := func(holder []byte, holds bool) bool {
+		if it.ended {
+			return holder == nil
+		}
+		return holds || bytes.Compare(holder, id) < 0
+	}
+	if key := it.header.unique; key != "" && takes(w.b.sole.Get(uniquePlace(key)), it.holdsUnique) {
 		if err := w.b.sole.Put(uniquePlace(key), id); err != nil {
 			return err
 		}
 	}
-	if key := it.header.latest; key != "" && !it.sched.stale && (it.holdsLatest || bytes.Compare(w.b.latestHolder(key), id) < 0) {
+	if key := it.header.latest; key != "" && !it.sched.stale && takes(w.b.latestHolder(key), it.holdsLatest) {
 		return w.b.sole.Put(latestPlace(key), id)
 	}
 	return nil
