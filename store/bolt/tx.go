@@ -167,6 +167,7 @@ func putInTx(b buckets, path string, entries []*entry, last outbox.ID, seen mome
 			return nil, err
 		}
 		it := e.snapshot()
+		it.holdsUnique, it.holdsLatest = true, true // checkKeysInTx has seen to that, whoever has them here still
 		if err := w.put(&it); err != nil {
 			return nil, err
 		}
