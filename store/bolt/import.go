@@ -63,7 +63,7 @@ func (s *Store) Import(ctx context.Context, tasks []outbox.Task) (int, error) {
 }
 
 // errForgetting is why an import must wait: a task with that ID was here and has ended,
-// which the database has yet to know. It may be one that was moved away and comes back,
+// which the database or even the log has yet to know. It may be one that was moved away and comes back,
 // which must not be lost, so it is not passed over.
 var errForgetting = errors.New("bolt: a task with that ID has just ended")
 
@@ -177,7 +177,7 @@ func (s *Store) dateImport(im *importing) {
 // outdated. mu is held.
 func (s *Store) passesOver(e *entry, dead bool) (bool, error) {
 	if other := s.overlay.entries[e.id]; other != nil {
-		if other.gone {
+		if other.gone || other.phase == ending {
 			return false, errForgetting
 		}
 		return true, nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -192,4 +193,23 @@ func TestStore_Export_Outdated(t *testing.T) {
 		got = append(got, task.Name)
 	}
 	require.Equal(t, []string{"new"}, got)
+}
+
+// A task of which the end is not durable yet is not passed over, but comes anew, as one whose
+// end is: what ends it may be the copy that took it away from here.
+func TestStore_Import_BesideItsOwnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, t.TempDir(), bolt.WithAckSync(1000*time.Hour))
+		defer func() { require.NoError(t, s.Close()) }() // nobody is left in the bubble
+		list := foreign(1)
+		imports(t, s, 1, list...)
+		for range 2 {
+			done(t, s, claim(t, s, 1)...)
+			require.True(t, s.Unsynced())
+			imports(t, s, 1, list...)
+			require.Len(t, names(t, s), 1)
+			require.NoError(t, s.Flush())
+		}
+		audit(t, s)
+	})
 }
