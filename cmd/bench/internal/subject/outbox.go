@@ -75,9 +75,11 @@ func (q *outboxQueue) EnqueueKey(ctx context.Context, key string, payload []byte
 // retryAfter is how long a refused event waits here: by default it would be seconds.
 const retryAfter = 5 * time.Millisecond
 
-// Try has an outbox of its own on the store, with another backoff.
+// Try has an outbox of its own on the store, with another backoff, and without the ramp
+// that an outage ends with: by default 100,000 events would take ten seconds, whatever the
+// store does.
 func (q *outboxQueue) Try(ctx context.Context, publish func([]byte) error) error {
-	ob := outbox.New(q.store, outbox.WithLogger(errorsOnly), outbox.WithBackoff(func(int) time.Duration { return retryAfter }))
+	ob := outbox.New(q.store, outbox.WithLogger(errorsOnly), outbox.NoRamp(), outbox.WithBackoff(func(int) time.Duration { return retryAfter }))
 	q.trying.Store(ob)
 	return ob.Start(ctx, func(_ context.Context, e outbox.Event) error {
 		err := publish(e.Payload)
