@@ -1,6 +1,10 @@
 package bolt_test
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -85,4 +89,65 @@ func TestCheckpoint_KeysOfALowerIDInATransaction(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A crash between two transactions of a checkpoint does not bring back a task that was
+// replaced while it was in flight, when the one that replaced it is delivered and gone: that
+// it is stale is written first.
+func TestLatest_CrashAmidACheckpoint(t *testing.T) {
+	dir, crashed := t.TempDir(), t.TempDir()
+	db, err := bbolt.Open(filepath.Join(dir, "app.db"), 0o600, nil)
+	require.NoError(t, err)
+	s, err := bolt.Attach(db, filepath.Join(dir, "outbox"), quiet, bolt.WithSegmentBytes(12<<20))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, errors.Join(s.Close(), db.Close())) }()
+	const letters = 9 // of a MiB: three transactions
+	var large []outbox.Task
+	create(t, s, ready("old", ""))
+	old := claim(t, s, 1)
+	require.Len(t, old, 1)
+	require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
+		return s.Create(bolt.WithTx(t.Context(), tx), []outbox.Task{ready("new", "")})
+	}))
+	got := claim(t, s, 1)
+	require.Equal(t, "new", got[0].Name)
+	done(t, s, got...)
+	for i := range letters {
+		task := named(fmt.Sprint("large ", i))
+		task.Payload = make([]byte, 1<<20)
+		large = append(large, task)
+	}
+	for i := range large {
+		create(t, s, large[i])
+		large[i] = claim(t, s, 1)[0]
+	}
+	tx, err := db.Begin(true)
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback() }()
+	bury(t, s, large...)
+	require.NoError(t, s.Sync())
+	flushed := make(chan error, 1)
+	go func() { flushed <- s.Flush() }()
+	for !s.MidFlush(old[0].ID) {
+		runtime.Gosched()
+	}
+	n := 0
+	for n == 0 {
+		require.NoError(t, tx.Rollback())
+		tx, err = db.Begin(true)
+		require.NoError(t, err)
+		n = tx.Bucket([]byte("goutbox")).Bucket([]byte("dead")).Stats().KeyN
+	}
+	require.Less(t, n, letters, "in the midst of the checkpoint")
+	require.NoError(t, os.CopyFS(crashed, os.DirFS(dir)))
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, <-flushed)
+
+	again, err := bbolt.Open(filepath.Join(crashed, "app.db"), 0o600, nil)
+	require.NoError(t, err)
+	s2, err := bolt.Attach(again, filepath.Join(crashed, "outbox"), quiet, bolt.WithSegmentBytes(12<<20))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, errors.Join(s2.Close(), again.Close())) }()
+	require.Empty(t, claim(t, s2, 10))
+	audit(t, s2)
 }

@@ -91,8 +91,9 @@ func (s *Store) takeSnapshot() *snapshot {
 	return snap
 }
 
-// inOrder lists what is durable: first what waits no longer, then what is stale, so that
-// the keys that it held are free for what holds them now; each in the order of IDs. The
+// inOrder lists what is durable: first what is stale, for only memory may know that it is,
+// and after a crash it must not outlive what has replaced it; then what waits no longer, so
+// that the keys that it held are free for what holds them now; each in the order of IDs. The
 // dirty list nearly has that, as tasks become durable in the order of their IDs, and to sort
 // what is in order costs next to nothing.
 func (o *overlay) inOrder() []*entry {
@@ -118,9 +119,9 @@ func (o *overlay) inOrder() []*entry {
 func (e *entry) turn() int {
 	switch {
 	case e.gone || e.state == outbox.Dead:
-		return 0
-	case e.sched.stale:
 		return 1
+	case e.sched.stale:
+		return 0
 	}
 	return 2
 }
