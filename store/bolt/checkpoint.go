@@ -208,7 +208,7 @@ func (s *Store) putChunk(tx *bbolt.Tx, snap *snapshot, items []item, last bool) 
 	s.mu.Lock()
 	s.reconcile(tx, b)
 	for i := range items {
-		items[i].catchUp()
+		s.overlay.catchUp(&items[i])
 	}
 	s.mu.Unlock()
 	for i := range items {

@@ -53,16 +53,15 @@ func (o *overlay) yield(e *entry) {
 }
 
 // catchUp has an item say what its entry has learned since the checkpoint was begun: a
-// transaction that was committed meanwhile may have taken its LatestOnly key, or, when it
-// had ended, either key. Written as it was, the task would take that back, and with it the
-// next checkpoint would delete it. mu is held, and nobody else writes to the database.
-func (it *item) catchUp() {
+// transaction that was committed meanwhile may have taken its LatestOnly key, or, where its
+// end is in the log by now, either key. Written as it was, the task would take that back, and
+// the next checkpoint would delete it along with the task. mu is held, and nobody else writes
+// to the database.
+func (o *overlay) catchUp(it *item) {
 	e := it.e
-	if it.target() != homeTasks {
-		return
-	}
-	it.ended = e.gone || e.state == outbox.Dead
-	if it.header.latest != "" && e.sched.stale {
+	it.lostUnique = it.holdsUnique && (e.gone || o.unique[e.unique] != e)
+	it.lostLatest = it.holdsLatest && o.latest[e.latest] != e
+	if it.header.latest != "" && e.sched.stale && it.target() == homeTasks {
 		it.sched.stale, it.sched.due = true, min(it.sched.due, e.sched.due)
 	}
 }

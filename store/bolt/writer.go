@@ -28,7 +28,7 @@ type item struct {
 	spent     int64
 
 	holdsUnique, holdsLatest bool // its Unique key, its LatestOnly key, as memory knows
-	ended                    bool // it waits no longer, but is written as if it did: see catchUp
+	lostUnique, lostLatest   bool // and whether it has given them free since: see catchUp
 }
 
 func (e *entry) snapshot() item {
@@ -212,21 +212,18 @@ func (h *header) places() (p [][]byte) {
 }
 
 // hold makes the task the holder of its keys: if memory knows that it is, or unless
-// a newer one is. A stale one is no holder, and one that has ended takes nothing away.
+// a newer one is. A stale one is no holder, and one that has ended takes no key from others.
 func (w *writer) hold(it *item) error {
 	id := it.header.id[:]
-	takes := func(holder []byte, holds bool) bool {
-		if it.ended {
-			return holder == nil
-		}
-		return holds || bytes.Compare(holder, id) < 0
+	takes := func(holder []byte, holds, lost bool) bool {
+		return holder == nil || !lost && (holds || bytes.Compare(holder, id) < 0)
 	}
-	if key := it.header.unique; key != "" && takes(w.b.sole.Get(uniquePlace(key)), it.holdsUnique) {
+	if key := it.header.unique; key != "" && takes(w.b.sole.Get(uniquePlace(key)), it.holdsUnique, it.lostUnique) {
 		if err := w.b.sole.Put(uniquePlace(key), id); err != nil {
 			return err
 		}
 	}
-	if key := it.header.latest; key != "" && !it.sched.stale && takes(w.b.latestHolder(key), it.holdsLatest) {
+	if key := it.header.latest; key != "" && !it.sched.stale && takes(w.b.latestHolder(key), it.holdsLatest, it.lostLatest) {
 		return w.b.sole.Put(latestPlace(key), id)
 	}
 	return nil
