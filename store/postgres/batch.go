@@ -21,7 +21,8 @@ type batch struct {
 	uniques  []string
 	latests  []string
 	keys     []string
-	above    int64 // the first 64 bits of the highest preset ID
+	sole     []outbox.Task // with a preset ID and a LatestOnly key
+	above    uint64        // the first 64 bits of the highest preset ID; 0 = there is none
 
 	made []made
 	at   time.Time // due then, not after its delay: of a gap
@@ -41,7 +42,7 @@ type made struct {
 // newBatch looks at what Create was given, and refuses what can not be accepted whatever
 // is there already.
 func newBatch(tasks []outbox.Task) (*batch, error) {
-	b := &batch{tasks: tasks, replaced: make([]bool, len(tasks)), above: -1}
+	b := &batch{tasks: tasks, replaced: make([]bool, len(tasks))}
 	ids, uniques, keys := map[outbox.ID]bool{}, map[string]bool{}, map[string]bool{}
 	latest := map[string]int{}
 	size := 0
@@ -50,18 +51,17 @@ func newBatch(tasks []outbox.Task) (*batch, error) {
 		size += len(t.Payload)
 		if !t.ID.IsZero() {
 			if ids[t.ID] {
-				return nil, fmt.Errorf("postgres: create: task %d: ID %s: %w", i, t.ID, outbox.ErrDuplicate)
+				return nil, fmt.Errorf("task %d: ID %s: %w", i, t.ID, outbox.ErrDuplicate)
 			}
-			high := int64(binary.BigEndian.Uint64(t.ID[:8]))
-			if high < 0 || high > 1<<63-1<<20 {
-				return nil, fmt.Errorf("postgres: create: task %d: no ID is left above %s: %w", i, t.ID, outbox.ErrInvalid)
+			if t.ID.Time() > outbox.MaxIDTime {
+				return nil, fmt.Errorf("task %d: no ID is left above %s: %w", i, t.ID, outbox.ErrInvalid)
 			}
-			ids[t.ID], b.above = true, max(b.above, high)
+			ids[t.ID], b.above = true, max(b.above, binary.BigEndian.Uint64(t.ID[:8]))
 			b.presets = append(b.presets, t.ID)
 		}
 		if t.Unique != "" {
 			if uniques[t.Unique] {
-				return nil, fmt.Errorf("postgres: create: task %d: unique key %q: %w", i, t.Unique, outbox.ErrDuplicate)
+				return nil, fmt.Errorf("task %d: unique key %q: %w", i, t.Unique, outbox.ErrDuplicate)
 			}
 			uniques[t.Unique] = true
 			b.uniques = append(b.uniques, t.Unique)
@@ -72,15 +72,21 @@ func newBatch(tasks []outbox.Task) (*batch, error) {
 		}
 		if t.LatestOnly != "" {
 			if older, ok := latest[t.LatestOnly]; ok {
+				// One that gets its ID from the store gets one above all that are given here.
+				if o := tasks[older].ID; !t.ID.IsZero() && (o.IsZero() || o.Compare(t.ID) > 0) {
+					return nil, fmt.Errorf("task %d: latest only key %q has a newer one than %s: %w", i, t.LatestOnly, t.ID, outbox.ErrDuplicate)
+				}
 				b.replaced[older] = true
 			} else {
 				b.latests = append(b.latests, t.LatestOnly)
 			}
-			latest[t.LatestOnly] = i
+			if latest[t.LatestOnly] = i; !t.ID.IsZero() {
+				b.sole = append(b.sole, *t)
+			}
 		}
 	}
 	if size > maxBatchBytes {
-		return nil, fmt.Errorf("postgres: create: payloads of %d bytes, the limit for one call is %d: %w", size, maxBatchBytes, outbox.ErrTooLarge)
+		return nil, fmt.Errorf("payloads of %d bytes, the limit for one call is %d: %w", size, maxBatchBytes, outbox.ErrTooLarge)
 	}
 	return b, nil
 }
@@ -95,9 +101,8 @@ func (b *batch) stays() (n int64) {
 	return n
 }
 
-// args are the parameters of insertSQL behind the first three.
-func (b *batch) args(lease time.Duration) []any {
-	var blob []byte
+// args are the payloads, and what else a task has as an array each: see insertSQL.
+func (b *batch) args(lease time.Duration) (blob []byte, lists []any) {
 	var l [21]list
 	random := make([]byte, 8*len(b.tasks))
 	rand.Read(random) // never fails, says crypto/rand
@@ -141,11 +146,10 @@ func (b *batch) args(lease time.Duration) []any {
 	if blob == nil {
 		blob = []byte{}
 	}
-	args := []any{blob, moment(b.at)}
 	for i := range l {
-		args = append(args, l[i].String())
+		lists = append(lists, l[i].String())
 	}
-	return args
+	return blob, lists
 }
 
 // fill tells the caller what the store has decided.

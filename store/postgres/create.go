@@ -22,7 +22,7 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	}
 	b, err := newBatch(tasks)
 	if err != nil {
-		return err
+		return fmt.Errorf("postgres: create: %w", err)
 	}
 	if n := b.stays(); s.quota > 0 && n > s.quota {
 		return fmt.Errorf("postgres: create: %w: %d events at once, the quota is %d", outbox.ErrTooLarge, n, s.quota)
@@ -127,7 +127,22 @@ UNION ALL SELECT 'unique key ' || encode(unique_key, 'escape') FROM goutbox_task
 	WHERE unique_key = ANY ($2::bytea[]) AND state < 2
 UNION ALL SELECT 'unique key ' || encode(unique_key, 'escape') FROM goutbox_spent
 	WHERE unique_key = ANY ($2::bytea[]) AND until > clock_timestamp()
+UNION ALL SELECT 'latest only key ' || encode(o.key, 'escape') || ' of one with a higher ID' ` + outdoneSQL + `
 LIMIT 1`
+
+// outdoneSQL chooses, of some LatestOnly keys and IDs, those of which a newer task waits or is in flight.
+const outdoneSQL = `FROM unnest($3::bytea[], $4::uuid[]) AS o(key, id)
+	WHERE (SELECT true FROM goutbox_tasks n WHERE n.latest_key = o.key AND n.state < 2 AND NOT n.replaced AND n.id > o.id LIMIT 1)`
+
+// soleLists are the parameters of outdoneSQL.
+func soleLists(tasks []outbox.Task) (keys, ids string) {
+	var k, i list
+	for _, t := range tasks {
+		k.bytes([]byte(t.LatestOnly))
+		i.id(t.ID)
+	}
+	return k.String(), i.String()
+}
 
 // refuse says why the batch cannot be accepted, before anything of it is.
 func (w *work) refuse(ctx context.Context, b *batch) error {
@@ -135,7 +150,8 @@ func (w *work) refuse(ctx context.Context, b *batch) error {
 		return nil
 	}
 	var what string
-	err := w.row(ctx, heldSQL, []any{idList(b.presets), textList(b.uniques)}, &what)
+	latests, sole := soleLists(b.sole)
+	err := w.row(ctx, heldSQL, []any{idList(b.presets), textList(b.uniques), latests, sole}, &what)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
@@ -167,8 +183,7 @@ func (w *work) replace(ctx context.Context, latests []string) error {
 }
 
 const markLatestSQL = `INSERT INTO goutbox_marks (kind, key, keep, upto)
-	SELECT 1, l, k, (lpad(to_hex(goutbox_next(-1)), 16, '0') || '0000000000000000')::uuid
-	FROM unnest($1::bytea[], $2::uuid[]) AS u(l, k)`
+	SELECT 1, l, k, k FROM unnest($1::bytea[], $2::uuid[]) AS u(l, k)`
 
 // markLatest has the next sweep do what replace does: a transaction of the application
 // must not hold what others wait for.

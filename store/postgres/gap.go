@@ -33,7 +33,7 @@ func (w *work) tellGaps(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b := &batch{tasks: []outbox.Task{u.Task()}, replaced: []bool{false}, above: -1}
+		b := &batch{tasks: []outbox.Task{u.Task()}, replaced: []bool{false}}
 		b.at = u.DueAt(now).Truncate(microsecond)
 		if err := w.insert(ctx, b); err != nil {
 			return err

@@ -50,10 +50,18 @@ SELECT i.id::text, now, d.due_at, CASE WHEN i.ttl > 0 THEN now + i.ttl * interva
 	CASE WHEN d.claimed THEN 1 ELSE 0 END, d.token, d.head
 FROM input i JOIN decided d USING (ord), clock ORDER BY i.ord`
 
+const passSQL = `SELECT goutbox_next($1)`
+
 // insert writes a batch for which everything is ready.
 func (w *work) insert(ctx context.Context, b *batch) error {
 	b.made = b.made[:0]
-	args := append([]any{w.foreign, b.above, w.s.owner}, b.args(w.s.lease)...)
+	if b.above > 0 { // IDs go on above it, whether or not one is wanted here
+		if err := w.exec(ctx, passSQL, int64(b.above)); err != nil {
+			return err
+		}
+	}
+	blob, lists := b.args(w.s.lease)
+	args := append([]any{w.foreign, int64(b.above), w.s.owner, blob, moment(b.at)}, lists...)
 	err := w.rows(ctx, insertSQL, args, func(scan func(...any) error) (err error) {
 		var m made
 		var id string

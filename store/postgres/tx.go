@@ -26,7 +26,8 @@ import (
 // [WithMaxTasks], transactions do not count what others have not committed yet, so several together
 // may exceed the quota; Block is Reject there, and DropOldest drops when the next event is
 // accepted outside. At REPEATABLE READ and SERIALIZABLE a Unique key is compared with what
-// the transaction can see, and its UniqueFor may be overlooked.
+// the transaction can see, and its UniqueFor may be overlooked; so may, by an event with a preset
+// ID, one of its LatestOnly key with a higher ID.
 func WithTx(ctx context.Context, tx *sql.Tx) context.Context { return outbox.WithTx(ctx, tx) }
 
 // createIn is Create within a transaction of the application. A savepoint keeps that

@@ -141,3 +141,28 @@ func TestTx_OldSnapshot(t *testing.T) {
 		}
 	})
 }
+
+// A transaction is refused an event with an ID that is below that of the one which holds its
+// LatestOnly key, and replaces those below only.
+func TestTx_LatestOnlyByID(t *testing.T) {
+	each(t, func(t *testing.T, driver string) {
+		s, db, _ := newStore(t, driver)
+		latest := func(id byte) func(*outbox.Task) {
+			return func(task *outbox.Task) { task.LatestOnly, task.ID = "l", outbox.ID{15: id} }
+		}
+		require.NoError(t, s.Create(t.Context(), []outbox.Task{event("5", latest(5))}))
+		tx, ctx := begin(t, db, sql.LevelDefault)
+		require.ErrorIs(t, s.Create(ctx, []outbox.Task{event("4", latest(4))}), outbox.ErrDuplicate)
+		require.NoError(t, s.Create(ctx, []outbox.Task{event("7", latest(7))}))
+		require.ErrorIs(t, s.Create(ctx, []outbox.Task{event("6", latest(6))}), outbox.ErrDuplicate)
+		require.NoError(t, tx.Commit())
+		require.NoError(t, s.Create(t.Context(), []outbox.Task{event("8", latest(8))})) // before a sweep has replaced anything
+		got := claim(t, s, 10, aWhile)
+		require.Len(t, got, 1)
+		require.Equal(t, "8", got[0].Name)
+		st, err := s.Stats(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 2, st.DroppedBy.Coalesced)
+		require.ErrorIs(t, s.Create(t.Context(), []outbox.Task{event("x", latest(9)), event("x", latest(8))}), outbox.ErrDuplicate)
+	})
+}
