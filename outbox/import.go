@@ -19,10 +19,10 @@ type Exporter interface {
 type Importer interface {
 	// Import accepts tasks as another store has exported them, all or none, and is durable
 	// when it returns nil (P1). Their IDs rise. It keeps what Create keeps, and also
-	// CreatedAt and what is left of a schedule: a task is due Delay from now, in the past
-	// if that is negative, and expires TTL from now, unless that is zero. A dead letter is
-	// one here too, with its Reason, and parks its key if it did; all else waits. Nothing
-	// is claimed, and tasks is left as it is.
+	// CreatedAt, to the microsecond, and what is left of a schedule: a task is due Delay from
+	// now, in the past if that is negative, and expires TTL from now, unless that is zero. A
+	// dead letter is one here too, with its Reason, and parks its key if it did; all else
+	// waits. Nothing is claimed, and tasks is left as it is.
 	//
 	// Two kinds are passed over: a task with an ID that the store holds, and one that
 	// waits while a newer task of its LatestOnly key waits or is in flight. So what was

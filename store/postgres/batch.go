@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -56,7 +55,7 @@ func newBatch(tasks []outbox.Task) (*batch, error) {
 			if t.ID.Time() > outbox.MaxIDTime {
 				return nil, fmt.Errorf("task %d: no ID is left above %s: %w", i, t.ID, outbox.ErrInvalid)
 			}
-			ids[t.ID], b.above = true, max(b.above, binary.BigEndian.Uint64(t.ID[:8]))
+			ids[t.ID], b.above = true, max(b.above, uint64(high(t.ID)))
 			b.presets = append(b.presets, t.ID)
 		}
 		if t.Unique != "" {

@@ -86,7 +86,7 @@ func (w *work) create(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	if err := w.makeRoom(ctx, b); err != nil {
+	if err := w.makeRoom(ctx, b.stays(), w.s.overflow); err != nil {
 		return err
 	}
 	if err := w.insert(ctx, b); err != nil {
@@ -122,16 +122,16 @@ func (s *Store) lockNumbers(b *batch) (numbers []int64) {
 }
 
 const heldSQL = `
-SELECT 'ID ' || id::text FROM goutbox_tasks WHERE id = ANY ($1::uuid[])
+SELECT 'ID ' || id::text FROM goutbox_tasks WHERE id = ANY ($3::uuid[])
 UNION ALL SELECT 'unique key ' || encode(unique_key, 'escape') FROM goutbox_tasks
-	WHERE unique_key = ANY ($2::bytea[]) AND state < 2
+	WHERE unique_key = ANY ($4::bytea[]) AND state < 2
 UNION ALL SELECT 'unique key ' || encode(unique_key, 'escape') FROM goutbox_spent
-	WHERE unique_key = ANY ($2::bytea[]) AND until > clock_timestamp()
+	WHERE unique_key = ANY ($4::bytea[]) AND until > clock_timestamp()
 UNION ALL SELECT 'latest only key ' || encode(o.key, 'escape') || ' of one with a higher ID' ` + outdoneSQL + `
 LIMIT 1`
 
 // outdoneSQL chooses, of some LatestOnly keys and IDs, those of which a newer task waits or is in flight.
-const outdoneSQL = `FROM unnest($3::bytea[], $4::uuid[]) AS o(key, id)
+const outdoneSQL = `FROM unnest($1::bytea[], $2::uuid[]) AS o(key, id)
 	WHERE (SELECT true FROM goutbox_tasks n WHERE n.latest_key = o.key AND n.state < 2 AND NOT n.replaced AND n.id > o.id LIMIT 1)`
 
 // soleLists are the parameters of outdoneSQL.
@@ -151,7 +151,7 @@ func (w *work) refuse(ctx context.Context, b *batch) error {
 	}
 	var what string
 	latests, sole := soleLists(b.sole)
-	err := w.row(ctx, heldSQL, []any{idList(b.presets), textList(b.uniques), latests, sole}, &what)
+	err := w.row(ctx, heldSQL, []any{latests, sole, idList(b.presets), textList(b.uniques)}, &what)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil

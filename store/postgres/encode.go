@@ -170,10 +170,21 @@ func unpackText(b []byte) (s string, rest []byte, err error) {
 	return string(b[:n]), b[n:], nil
 }
 
+// high are the first 64 bits of an ID, as a sequence counts them.
+func high(id outbox.ID) int64 { return int64(binary.BigEndian.Uint64(id[:8])) }
+
 // micros is a duration as PostgreSQL counts, rounded up: nothing comes too early.
 func micros(d time.Duration) int64 {
 	if d <= 0 {
 		return 0
 	}
 	return int64((d-1)/time.Microsecond) + 1
+}
+
+// microsLeft is micros of what may be over, for so long.
+func microsLeft(d time.Duration) int64 {
+	if d < 0 {
+		return int64(d / time.Microsecond)
+	}
+	return micros(d)
 }

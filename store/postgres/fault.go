@@ -25,14 +25,14 @@ func state(err error) string {
 }
 
 // conflict reports whether a transaction failed because of another one, and may be
-// tried again: a serialization failure, a deadlock, or two heads of one key, of which the
-// index has refused one.
+// tried again: a serialization failure, a deadlock, two heads of one key, of which the
+// index has refused one, or one ID that two have given: then the other one is there to be seen.
 func conflict(err error) bool {
 	switch state(err) {
 	case "40001", "40P01":
 		return true
 	case "23505":
-		return strings.Contains(err.Error(), "_ix_heads")
+		return strings.Contains(err.Error(), "_ix_heads") || strings.Contains(err.Error(), "_tasks_pkey")
 	}
 	return false
 }

@@ -159,6 +159,18 @@ func plans(t *testing.T, p *planned, n int) {
 		require.NoError(t, s.Create(ctx, tasks))
 		p.check(t, what)
 	}
+	for what, with := range map[string]func(*outbox.Task){
+		"import": func(*outbox.Task) {}, "import, keys": key("key 7"), "import, latest": func(t *outbox.Task) { t.LatestOnly = "l26" },
+		"import, dead letters": func(t *outbox.Task) { t.State, t.Reason = outbox.Dead, outbox.ReasonPermanent },
+	} {
+		tasks := exported(100, with)
+		for i := range tasks { // IDs of its own, each
+			tasks[i].ID[0], tasks[i].ID[10] = 1, byte(len(what))
+		}
+		_, err := s.Import(ctx, tasks)
+		require.NoError(t, err)
+		p.check(t, what)
+	}
 	only := func(name string) bool { return name == "name 7" }
 	for what, req := range map[string]outbox.ClaimRequest{
 		"claim": {Max: 100}, "claim one": {Max: 1}, "claim newest": {Max: 100, Newest: true}, "claim with bytes": {Max: 100, MaxBytes: 1000},
@@ -201,6 +213,13 @@ func (p *planned) lists(t *testing.T) {
 			p.check(t, what)
 		}
 		p.plans = nil
+		f.Limit = 100
+		for _, err := range p.s.Export(t.Context(), f) {
+			require.NoError(t, err)
+		}
+		if what != "list in flight" {
+			p.check(t, "export as "+what)
+		}
 		if what == "list dead" {
 			_, err := p.s.Requeue(t.Context(), ids[:100]...)
 			require.NoError(t, err)

@@ -32,9 +32,9 @@ func (l *ledger) held() int64 { return l.high + l.normal + l.low + l.inFlight }
 var oldestSQL = dropSQL(`SELECT id FROM goutbox_tasks WHERE state = 0 AND name <> '` + outbox.GapName + `'::bytea
 	ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED`)
 
-// makeRoom sees to the quota (P8). One transaction of the store's own at a time, so that the sum is exact;
-// a transaction of the application does not keep the others from it.
-func (w *work) makeRoom(ctx context.Context, b *batch) error {
+// makeRoom sees to the quota (P8), for so many more tasks. One transaction of the store's own at a time, so
+// that the sum is exact; a transaction of the application does not keep the others from it.
+func (w *work) makeRoom(ctx context.Context, asked int64, overflow Overflow) error {
 	if w.s.quota == 0 {
 		return nil
 	}
@@ -47,12 +47,12 @@ func (w *work) makeRoom(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	used, asked := sum.held(), b.stays()
+	used := sum.held()
 	lacks := used + asked - w.s.quota
-	if lacks <= 0 || w.foreign && w.s.overflow == DropOldest {
+	if lacks <= 0 || w.foreign && overflow == DropOldest {
 		return nil
 	}
-	if w.s.overflow == DropOldest {
+	if overflow == DropOldest {
 		n, err := w.dropChosen(ctx, outbox.ReasonQuota, oldestSQL, lacks)
 		if err != nil || int64(n) == lacks {
 			return err

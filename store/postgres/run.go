@@ -155,10 +155,10 @@ func (s *Store) outcome(ctx context.Context, w *work, lost error) (known bool, e
 		var there bool
 		err := s.db.QueryRowContext(ctx, s.names.of(ask), w.xid, w.proof, w.token).Scan(&fate, &there)
 		switch {
+		case err == nil && fate == "aborted": // though another import may have brought the task
+			return true, lost
 		case err == nil && (there || fate == "committed" && w.lazy):
 			return true, nil
-		case err == nil && fate == "aborted":
-			return true, lost
 		case err == nil && fate != "in progress":
 			return false, lost
 		case state(err) == "22023": // a number that was not given out: the crash has forgotten it

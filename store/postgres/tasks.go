@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/goutbox/goutbox/outbox"
 )
@@ -19,10 +20,15 @@ const (
 // Listings by state or key read an index; one by name or reason alone passes over all
 // others.
 func (s *Store) Tasks(ctx context.Context, f outbox.Filter) iter.Seq2[outbox.Task, error] {
+	return s.list(ctx, f, false)
+}
+
+// list is Tasks, or Export but for what that does first.
+func (s *Store) list(ctx context.Context, f outbox.Filter, export bool) iter.Seq2[outbox.Task, error] {
 	return func(yield func(outbox.Task, error) bool) {
 		listed, size := 0, firstPage
 		for more := true; more; size = pageSize {
-			page, last, err := s.page(ctx, f, size)
+			page, last, err := s.page(ctx, f, size, export)
 			if err != nil {
 				yield(outbox.Task{}, err)
 				return
@@ -46,17 +52,26 @@ func (s *Store) Tasks(ctx context.Context, f outbox.Filter) iter.Seq2[outbox.Tas
 
 // page reads some tasks that match, and the ID of the last that was looked at; a zero one if
 // there are no more.
-func (s *Store) page(ctx context.Context, f outbox.Filter, size int) (page []outbox.Task, last outbox.ID, err error) {
-	text, args := listSQL(f, size)
-	err = s.read(ctx, "list", func(ctx context.Context, w *work) error {
+func (s *Store) page(ctx context.Context, f outbox.Filter, size int, export bool) (page []outbox.Task, last outbox.ID, err error) {
+	text, args := listSQL(f, size, export)
+	err = s.read(ctx, "list", func(ctx context.Context, w *work) (err error) {
 		page, last = nil, outbox.ID{}
+		var now time.Time // before the page is read, so that nothing comes too early elsewhere
+		if export {
+			if now, err = w.now(ctx); err != nil {
+				return err
+			}
+		}
 		n := 0
-		err := w.rows(ctx, text, args, func(scan func(...any) error) error {
+		err = w.rows(ctx, text, args, func(scan func(...any) error) error {
 			t, err := scanTask(scan)
 			if err != nil {
 				return err
 			}
 			t.Token = 0 // it stays with those who claimed
+			if export {
+				t.SetLeft(now)
+			}
 			if n, last = n+1, t.ID; f.Match(t) {
 				page = append(page, t)
 			}
@@ -72,9 +87,12 @@ func (s *Store) page(ctx context.Context, f outbox.Filter, size int) (page []out
 
 // listSQL makes the query of a page: a part for each state, each by its index, and all in one
 // statement, so that a task which goes from one to another is seen once.
-func listSQL(f outbox.Filter, size int) (text string, args []any) {
+func listSQL(f outbox.Filter, size int, export bool) (text string, args []any) {
 	args = []any{uuidOf(f.After), size}
 	where := "t.id > $1::uuid"
+	if export {
+		where += notOutdated
+	}
 	also := func(condition string, value any) {
 		args = append(args, value)
 		where += fmt.Sprintf(" AND "+condition, len(args))

@@ -23,13 +23,14 @@ var importRules = []rule{
 }
 
 // source are tasks as an Export of another store would list them, with IDs of an hour ago.
+// Databases count microseconds.
 func (c *trial) source(tasks ...outbox.Task) []outbox.Task {
 	c.Helper()
 	var id outbox.ID
 	c.ok("an ID of an hour ago", id.SetTime(uint64(time.Now().Add(-ages).UnixMilli())))
 	for i := range tasks {
 		id[15]++
-		tasks[i].ID, tasks[i].CreatedAt = id, time.Now().Add(-ages).Round(0).UTC()
+		tasks[i].ID, tasks[i].CreatedAt = id, time.Now().Add(-ages).Truncate(time.Microsecond).UTC()
 	}
 	return tasks
 }
@@ -262,7 +263,7 @@ func importedOrNot(c *trial) {
 func importedOrder(c *trial) {
 	short := 2 * time.Millisecond
 	c.create(task("k3", key("k")), task("now"))
-	c.imports(3, c.source(task("due later", delay(-aWhile)), task("due first", delay(-ages)), task("k1", key("k"), delay(-aWhile-1)))...)
+	c.imports(3, c.source(task("due later", delay(-aWhile)), task("due first", delay(-ages)), task("k1", key("k"), delay(-aWhile-time.Microsecond)))...)
 	c.reopen()
 	got := c.claim(many)
 	c.named("claim", got, "due first k1 due later now")
