@@ -89,7 +89,7 @@ bench-compare: ## benchstat: this tree against the commit REF (HEAD), in turns, 
 	@set -e; tmp=$$(mktemp -d); trap 'git worktree remove --force $$tmp/tree; rm -rf $$tmp' EXIT; \
 	git worktree add --quiet --detach $$tmp/tree $(REF); \
 	cp cmd/bench/go.mod cmd/bench/go.sum $$tmp/; \
-	go mod edit -replace github.com/goutbox/goutbox=$$tmp/tree $$tmp/go.mod; \
+	go mod edit -replace github.com/goutbox/goutbox=$$tmp/tree -replace github.com/goutbox/goutbox/store/postgres=$$tmp/tree/store/postgres $$tmp/go.mod; \
 	go -C cmd/bench build -modfile $$tmp/go.mod -o $$tmp/before .; \
 	go -C cmd/bench build -o $$tmp/after .; \
 	for i in $$(seq $(BENCHCOUNT)); do for one in before after; do \

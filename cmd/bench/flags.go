@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/goutbox/goutbox/cmd/bench/internal/load"
+	"github.com/goutbox/goutbox/cmd/bench/internal/server"
 	"github.com/goutbox/goutbox/cmd/bench/internal/subject"
 	"github.com/goutbox/goutbox/cmd/bench/internal/workload"
 )
@@ -27,6 +30,8 @@ type config struct {
 	seed       uint64
 	cpuProfile string
 	plots      string
+	dsn        string
+	server     *server.Server // that of dsn
 }
 
 // Defaults of -quick and -full. A quick run takes less than a minute on a slow disk,
@@ -56,6 +61,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	names := f.String("workloads", list(workloads, workloadName), "what to measure, by commas")
 	stores := f.String("stores", subjects[0].Name, "stores to measure, by commas, of "+list(subjects, subjectName))
 	rivals := f.String("peers", "", "contenders of other projects to measure in the same run, by commas, or all; "+aboutPeers())
+	f.StringVar(&c.dsn, "dsn", "", "the PostgreSQL server of those that need one, postgres://user@host/database; they work in a schema of their own, and drop it")
 	producers := f.String("producers", quickProducers, "numbers of producers, by commas; "+fullProducers+" with -full; unless they are given, or -full, most workloads take fewer")
 	f.Float64Var(&c.Rate, "rate", 1000, "events per second of latency")
 	f.IntVar(&c.Size, "size", 256, "bytes of a payload")
@@ -115,8 +121,12 @@ func (c *config) choose(names, stores, rivals, producers string) (err error) {
 	case rivals == "":
 	case len(peers) == 0:
 		return errors.New("-peers: " + aboutPeers())
-	case rivals == "all":
-		c.subjects = append(c.subjects, peers...)
+	case rivals == "all": // that there is a server for
+		for _, p := range peers {
+			if p.On == nil || c.dsn != "" {
+				c.subjects = append(c.subjects, p)
+			}
+		}
 	default:
 		picked, err := pick("-peers", rivals, peers, subjectName)
 		if err != nil {
@@ -132,6 +142,42 @@ func (c *config) choose(names, stores, rivals, producers string) (err error) {
 		c.Producers = append(c.Producers, n)
 	}
 	return nil
+}
+
+// needsServer says what is wrong if a server is wanted and not given, or the other way round.
+func (c *config) needsServer() error {
+	i := slices.IndexFunc(c.subjects, func(s subject.Subject) bool { return s.On != nil })
+	switch {
+	case i >= 0 && c.dsn == "":
+		return fmt.Errorf("%s is measured on a PostgreSQL server: name one with -dsn postgres://user@host/database", c.subjects[i].Name)
+	case i < 0 && c.dsn != "":
+		return errors.New("-dsn: nothing that was chosen is measured on a server")
+	}
+	return nil
+}
+
+// connect finds the server, for those that need one.
+func (c *config) connect(ctx context.Context) (err error) {
+	if c.dsn == "" {
+		return nil
+	}
+	if c.server, err = server.Connect(ctx, c.dsn); err != nil {
+		return fmt.Errorf("-dsn: %s", strings.Join(strings.Fields(err.Error()), " "))
+	}
+	for i, s := range c.subjects {
+		if s.On != nil {
+			c.subjects[i] = s.On(c.server)
+		}
+	}
+	return nil
+}
+
+// disconnect drops what is left on the server.
+func (c *config) disconnect() error {
+	if c.server == nil {
+		return nil
+	}
+	return c.server.Close()
 }
 
 // aboutPeers says which there are.
@@ -151,6 +197,9 @@ const (
 )
 
 func (c *config) validate() error {
+	if err := c.needsServer(); err != nil {
+		return err
+	}
 	switch {
 	case c.Size < load.MinSize || c.Size > maxSize:
 		return fmt.Errorf("-size: %d is not from %d to %d bytes", c.Size, load.MinSize, maxSize)

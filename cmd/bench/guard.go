@@ -12,7 +12,7 @@ import (
 // one goroutine.
 type guard struct {
 	stderr io.Writer
-	dir    string // removed before the end
+	clean  func() // removes what there is, before the end
 	timer  *time.Timer
 }
 
@@ -21,7 +21,7 @@ func (g *guard) watch(limit time.Duration) {
 	g.timer = time.AfterFunc(limit, func() {
 		fmt.Fprintf(g.stderr, "\nbench: a measurement has not ended in %s. This is what all goroutines do:\n\n", limit)
 		_ = pprof.Lookup("goroutine").WriteTo(g.stderr, 2)
-		os.RemoveAll(g.dir)
+		g.clean()
 		os.Exit(exitFailed)
 	})
 }

@@ -53,6 +53,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return exitUsage
 		}
 	}
+	if err := c.connect(ctx); err != nil {
+		fmt.Fprintf(stderr, "bench: %v\n", err)
+		return exitUsage
+	}
+	defer func() {
+		if err := c.disconnect(); err != nil {
+			fmt.Fprintf(stderr, "bench: %v\n", err)
+		}
+	}()
 	dir, m, err := makeFolder(c)
 	if err != nil {
 		fmt.Fprintf(stderr, "bench: %v\n", err)
@@ -68,7 +77,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	r := &runner{
 		config: c, dir: dir, source: load.NewSource(c.seed, c.Size),
-		meter: m.NewMeter(), guard: &guard{stderr: stderr, dir: dir},
+		meter: m.NewMeter(), guard: &guard{stderr: stderr, clean: func() {
+			os.RemoveAll(dir)
+			_ = c.disconnect() // it fails if others do
+		}},
 	}
 	err = r.all(ctx, m, newOutput(c, stdout), stderr)
 	switch {

@@ -37,6 +37,7 @@ func (r *runner) notes(m machine.Machine) (notes []string) {
 	if m.InMemory {
 		notes = append(notes, "THE FOLDER IS IN MEMORY: nothing here is durable, and no figure says anything about a disk")
 	}
+	notes = append(notes, r.serverNotes()...)
 	notes = append(notes, "ceiling: one goroutine that does pwrite and "+m.SyncCall+" into blocks written before, and nothing else; "+
 		"each write has the payloads of all producers, or of the batch. It is measured before and after each measurement")
 	source := r.meter.DiskSource()
@@ -47,12 +48,35 @@ func (r *runner) notes(m machine.Machine) (notes []string) {
 	return append(notes, "call p50, p99: of a call, in a closed loop: each producer calls again when its call has returned")
 }
 
+// serverNotes say what is different on a server.
+func (r *runner) serverNotes() []string {
+	if r.server == nil {
+		return nil
+	}
+	var names []string
+	for _, s := range r.subjects {
+		if s.Elsewhere {
+			names = append(names, s.Name)
+		}
+	}
+	notes := []string{strings.Join(names, ", ") + ": on a server, so there is no ceiling, which is the disk of this folder; disk B/ev is what the server's log has got, " +
+		"from all its clients; CPU and memory are those of this program alone, not the server's"}
+	if r.server.Unsafe != "" {
+		notes = append(notes, "THE SERVER DOES NOT WAIT FOR ITS DISK: "+r.server.Unsafe+", so nothing there is durable")
+	}
+	return notes
+}
+
 // settings are what was chosen, for JSON.
 func (r *runner) settings() map[string]any {
-	return map[string]any{
+	all := map[string]any{
 		"workloads": strings.Split(list(r.workloads, workloadName), ","), "stores": strings.Split(list(r.subjects, subjectName), ","),
 		"producers": r.Producers, "size": r.Size, "duration": r.Duration.String(), "rounds": r.rounds, "n": r.Events, "rate": r.Rate, "cold": r.Cold, "seed": r.seed,
 	}
+	if r.server != nil {
+		all["server"] = r.server.About
+	}
+	return all
 }
 
 // textOutput is for people.
@@ -67,6 +91,9 @@ func (o *textOutput) begin(r *runner, m machine.Machine) {
 	line("disk", "%s%s%s", m.FileSystem, after(", ", m.Device), after(", write cache: ", m.WriteCache))
 	line("folder", "%s", m.Dir)
 	line("settings", "payloads of %d bytes, %s a measurement, rounds: %d, backlog of %d, open loop at %g/s, seed %d", r.Size, r.Duration, r.rounds, r.Events, r.Rate, r.seed)
+	if r.server != nil {
+		line("server", "%s", r.server.About)
+	}
 	for _, s := range r.subjects {
 		line("store "+s.Name, "%s", s.About)
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +97,7 @@ type turn struct {
 // all measures every subject between two looks at the ceiling.
 func (t *turn) all(ctx context.Context, rows []*report.Row) error {
 	path := filepath.Join(t.dir, "raw")
-	if t.workload.Write != nil && len(t.able) > 0 {
+	if t.workload.Write != nil && t.onDisk() {
 		raw, err := machine.NewRaw(path, t.source.Noise(t.workload.Write(t.producers)*t.Size))
 		if err != nil {
 			return err
@@ -131,6 +133,11 @@ func (t *turn) all(ctx context.Context, rows []*report.Row) error {
 	return nil
 }
 
+// onDisk reports whether any of the subjects has its events on the disk of the folder.
+func (t *turn) onDisk() bool {
+	return slices.ContainsFunc(t.able, func(s subject.Subject) bool { return !s.Elsewhere })
+}
+
 // ceiling measures what the disk can do, for a quarter of a measurement.
 func (t *turn) ceiling(ctx context.Context) (s machine.Syncs, err error) {
 	if t.raw == nil {
@@ -145,7 +152,7 @@ func (t *turn) ceiling(ctx context.Context) (s machine.Syncs, err error) {
 // compare sets a measurement against the ceiling around it: what could be accepted
 // at best, if each sync of the disk served as many events as can share one.
 func (t *turn) compare(s subject.Subject, sample report.Sample, raw machine.Syncs) {
-	if t.raw == nil || !s.Durable {
+	if t.raw == nil || !s.Durable || s.Elsewhere {
 		return
 	}
 	best := raw.PerSecond() * float64(t.workload.Write(t.producers))
@@ -161,7 +168,11 @@ func (t *turn) one(ctx context.Context, s subject.Subject) (sample report.Sample
 		return nil, err
 	}
 	defer func() {
-		if rerr := discard(dir); err == nil {
+		rerr := discard(dir)
+		if s.Discard != nil {
+			rerr = errors.Join(s.Discard(dir), rerr)
+		}
+		if err == nil {
 			err = rerr
 		}
 	}()

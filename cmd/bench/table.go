@@ -12,7 +12,7 @@ var (
 		workload.Enqueue, workload.Batch, workload.Do, workload.Pipeline, workload.Latency, workload.Keys, workload.Tx,
 		workload.Retry, workload.Outage, workload.Recover, workload.Drain, workload.Backlog,
 	}
-	subjects = []subject.Subject{subject.Bolt, subject.Mem}
+	subjects = []subject.Subject{subject.Bolt, subject.Mem, subject.Postgres}
 
 	// peers are the contenders of other projects. They are in the program with the
 	// build tag peers alone: see peers.go.

@@ -15,7 +15,7 @@ import (
 )
 
 // All are the peers.
-var All = []subject.Subject{Goqite, Backlite, River, NATS, Dque, Bbolt, Badger, TidwallWAL, RaftWAL}
+var All = []subject.Subject{Goqite, Backlite, River, RiverPostgres, NATS, Dque, Bbolt, Badger, TidwallWAL, RaftWAL}
 
 // version is that of a module in this program, with a space before it.
 func version(path string) string {
@@ -34,6 +34,14 @@ const slow = 5_000
 
 // untilEmpty is Drain for queues that have Consume alone.
 func untilEmpty(ctx context.Context, q subject.Queue, publish func([]byte)) error {
+	return until(ctx, q, publish, func(ctx context.Context) (bool, error) {
+		counts, err := q.Counts(ctx)
+		return counts.Waiting == 0, err
+	})
+}
+
+// until is Consume that ends when all is done, which is looked at every other millisecond.
+func until(ctx context.Context, q subject.Queue, publish func([]byte), done func(ctx context.Context) (bool, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
@@ -46,8 +54,8 @@ func untilEmpty(ctx context.Context, q subject.Queue, publish func([]byte)) erro
 			return errors.Join(fmt.Errorf("consume has ended early"), err)
 		case <-tick.C:
 		}
-		counts, err := q.Counts(ctx)
-		if err != nil || counts.Waiting == 0 {
+		over, err := done(ctx)
+		if err != nil || over {
 			cancel()
 			return errors.Join(err, <-ended)
 		}

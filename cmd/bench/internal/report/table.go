@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -14,8 +15,15 @@ type Column struct {
 	Spread bool // print minimum and maximum of the rounds beside the median
 }
 
-// Table prints rows, one line each: medians of the rounds.
+// Table prints rows, one line each: medians of the rounds. A column of which no row has anything is
+// left out.
 func Table(w io.Writer, columns []Column, rows []*Row) {
+	columns = slices.DeleteFunc(slices.Clone(columns), func(c Column) bool {
+		return !slices.ContainsFunc(rows, func(r *Row) bool {
+			_, ok := r.Series(c.Figure)
+			return ok
+		})
+	})
 	lines := [][]string{{"store", "producers"}}
 	for _, c := range columns {
 		lines[0] = append(lines[0], c.Title)

@@ -13,10 +13,10 @@ type Ability string
 const (
 	Inline   Ability = "publish in the call that accepts the event"
 	Refusals Ability = "try an event again soon after it was refused"
-	Outages  Ability = "tell an outage from a refusal"
+	Outages  Ability = "tell an outage from a refusal, and wait for its end without a write"
 	Keys     Ability = "keep the order within a key while keys are published side by side"
 	Joins    Ability = "join a transaction of the application"
-	Survives Ability = "survive a crash" // whoever is Durable
+	Survives Ability = "be opened from a copy of a folder, as a crash leaves it" // whoever is Durable, and has one
 )
 
 // Has reports whether the subject has an ability; all have none, which is "".
@@ -25,7 +25,7 @@ func (s Subject) Has(a Ability) bool {
 	case "":
 		return true
 	case Survives:
-		return s.Durable
+		return s.Durable && !s.Elsewhere
 	}
 	for _, one := range s.Can {
 		if one == a {

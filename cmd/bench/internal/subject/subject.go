@@ -2,7 +2,11 @@
 // small file behind one interface.
 package subject
 
-import "context"
+import (
+	"context"
+
+	"github.com/goutbox/goutbox/cmd/bench/internal/server"
+)
 
 // Subject is one contender.
 type Subject struct {
@@ -30,6 +34,17 @@ type Subject struct {
 	// OpenUnsynced opens the queue without syncs, to store a backlog whose storing is
 	// not what is measured; nil = Open.
 	OpenUnsynced func(dir string) (Queue, error)
+
+	// On returns the subject on a server of PostgreSQL, without which it has nothing but
+	// a name; nil = it needs none.
+	On func(s *server.Server) Subject
+
+	// Elsewhere says that the events are on a server, not in the folder, whose disk may be that of
+	// another machine: there is no ceiling, nor a folder to copy.
+	Elsewhere bool
+
+	// Discard removes what is not in the folder; nil = there is nothing.
+	Discard func(dir string) error
 }
 
 // Queue is what a workload needs of a contender. A publisher here is a function
@@ -64,6 +79,6 @@ type Counts struct {
 	// Since it was opened. A queue that does not count them has zeros.
 	Syncs       uint64 // syncs that made accepted events durable
 	Records     uint64 // records that those made durable
-	Bytes       uint64 // written to files
+	Bytes       uint64 // written to files; of a server: to its log, which others write to as well
 	Checkpoints uint64 // transactions that moved events from a log to where they wait
 }

@@ -145,7 +145,7 @@ func Heaps(r *report.Row) (events, bytes []float64) {
 // crash opens a copy of the folder of the store that is still open: all is there that
 // SIGKILL would leave, with what the log has on top of the database.
 func (b *backlogTrial) crash(total uint64) error {
-	if !b.Subject.Durable {
+	if !b.inFolder() {
 		return nil
 	}
 	b.Say("copying what a crash leaves")
@@ -172,7 +172,7 @@ func (b *backlogTrial) crash(total uint64) error {
 // from a cold one.
 func (b *backlogTrial) open() error {
 	b.Say("reopening")
-	if b.Settings.Cold && b.Subject.Durable {
+	if b.Settings.Cold && b.inFolder() {
 		if err := b.q.Close(); err != nil {
 			return err
 		}
@@ -193,6 +193,8 @@ func (b *backlogTrial) open() error {
 	}
 	if b.Subject.Durable {
 		b.s.Set(figOpen, took.Seconds())
+	}
+	if b.inFolder() {
 		b.s.Set(figFull, float64(folderSize(b.Dir)))
 	}
 	b.over(figHeapOpen, machine.Collected())
@@ -215,7 +217,7 @@ func (b *backlogTrial) drain(producers *load.Producers, tally *load.Tally) error
 // rest waits until the folder has kept its size for the time of a measurement: a store
 // may give space back when it has drained.
 func (b *backlogTrial) rest() error {
-	if !b.Subject.Durable {
+	if !b.inFolder() {
 		return nil
 	}
 	b.Say("waiting for the disk to get smaller")

@@ -48,6 +48,8 @@ func measureDrain(t *Trial) (report.Sample, error) {
 	}
 	if t.Subject.Durable {
 		s.Set(figOpen, took.Seconds())
+	}
+	if t.inFolder() {
 		s.Set(figFull, float64(folderSize(t.Dir)))
 	}
 	if err := t.drain(q, s, producers, load.NewTally(t.Source, 1)); err != nil {
@@ -56,7 +58,7 @@ func measureDrain(t *Trial) (report.Sample, error) {
 	if err := t.check(q, make([]uint64, 1)); err != nil {
 		return nil, err
 	}
-	if t.Subject.Durable {
+	if t.inFolder() {
 		s.Set(figDrained, float64(folderSize(t.Dir)))
 	}
 	return s, nil

@@ -79,7 +79,7 @@ func (t *Trial) rest(q *opened, s report.Sample, events uint64) error {
 	if err != nil {
 		return err
 	}
-	if used := t.Meter.Since(before); used.HasIO {
+	if used := t.Meter.Since(before); used.HasIO && !t.Subject.Elsewhere {
 		s.Set(report.RestBytes, s[report.DiskBytes]+float64(used.Disk)/float64(events))
 	}
 	return nil

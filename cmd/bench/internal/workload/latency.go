@@ -90,7 +90,7 @@ func measureLatency(t *Trial) (report.Sample, error) {
 	if err := t.rawLatency(raw); err != nil {
 		return nil, err
 	}
-	if t.Subject.Durable {
+	if t.inFolder() {
 		note(s, "raw", raw)
 		s.Set(figOverRaw, s[quantile("durable", 0.99)]/raw.Quantile(0.99).Seconds())
 	}
@@ -134,7 +134,7 @@ func (t *Trial) openLoop(q *opened, producers *load.Producers, s report.Sample) 
 // rawLatency adds to a histogram how long a write of one payload and its sync take, at
 // the rate of the events, one at a time.
 func (t *Trial) rawLatency(h *load.Histogram) error {
-	if !t.Subject.Durable {
+	if !t.inFolder() {
 		return nil
 	}
 	t.Say("the disk alone")

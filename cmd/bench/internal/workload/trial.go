@@ -59,6 +59,9 @@ func (t *Trial) unsynced() (*opened, error) {
 	return &opened{Queue: q}, nil
 }
 
+// inFolder reports whether the events are in files of the trial's folder.
+func (t *Trial) inFolder() bool { return t.Subject.Durable && !t.Subject.Elsewhere }
+
 // opened is a queue that may be closed more than once, as a defer does after all
 // has gone well.
 type opened struct {
@@ -182,7 +185,7 @@ func (w *window) end(s report.Sample, events uint64) error {
 		s.Set(report.PerSync, float64(now.Records-w.counts.Records)/float64(syncs))
 	}
 	bytes := used.Disk
-	if !used.HasIO {
+	if !used.HasIO || w.t.Subject.Elsewhere {
 		bytes = now.Bytes - w.counts.Bytes
 	}
 	s.Set(report.DiskBytes, float64(bytes)/n)
