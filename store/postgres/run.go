@@ -41,12 +41,17 @@ const patience = time.Minute
 // run runs f in a transaction of the store's own, again if that failed for a reason that
 // may pass and nothing was committed. f must be good for several times.
 func (s *Store) run(ctx context.Context, what string, f func(ctx context.Context, w *work) error) error {
+	return s.runFrom(ctx, s.begin, what, f)
+}
+
+// runFrom is run with a beginning of its own.
+func (s *Store) runFrom(ctx context.Context, begin, what string, f func(ctx context.Context, w *work) error) error {
 	for tried := 0; ; tried++ {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("postgres: %s: nothing done: %w", what, err)
 		}
 		w := &work{s: s}
-		lost, err := s.try(ctx, w, f)
+		lost, err := s.try(ctx, w, begin, f)
 		known := true
 		if lost { // and its connection is given back: there may be no other
 			known, err = s.outcome(ctx, w, err)
@@ -85,13 +90,13 @@ func ours(err error) bool {
 //
 // The caller's context interrupts the steps, never the commit: what was sent can not be
 // taken back, and its outcome would be unknown for no reason.
-func (s *Store) try(ctx context.Context, w *work, f func(ctx context.Context, w *work) error) (lost bool, err error) {
+func (s *Store) try(ctx context.Context, w *work, begin string, f func(ctx context.Context, w *work) error) (lost bool, err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, s.begin); err != nil {
+	if _, err := conn.ExecContext(ctx, begin); err != nil {
 		rollback(conn)
 		return false, err
 	}
@@ -128,6 +133,9 @@ func beginText(idle time.Duration) string {
 	return fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = %d; "+
 		"SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off", idle.Milliseconds())
 }
+
+// plannedOnce, behind the beginning, has a connection plan a statement once, not each time for its parameters.
+const plannedOnce = "; SET LOCAL plan_cache_mode = force_generic_plan"
 
 // rollback ends a transaction that has failed. A connection on which that fails is thrown away.
 func rollback(conn *sql.Conn) {
