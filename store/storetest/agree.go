@@ -186,8 +186,9 @@ func (w *twins) restart() {
 }
 
 // compare compares all that can be seen. A task that the subject lists but the
-// oracle has dropped as replaced may be on its way out, if that is allowed here:
-// its next Claim must drop it, or it shows as a claim of one side only.
+// oracle has dropped as replaced may be on its way out, if that is allowed here, or if
+// another of its key stands before it, so that no claim comes upon it: the Claim that does
+// must drop it, or it shows as a claim of one side only.
 func (w *twins) compare(allowLate bool) {
 	w.Helper()
 	var lists [2]map[string]string
@@ -205,9 +206,17 @@ func (w *twins) compare(allowLate bool) {
 		}
 	}
 	w.late = false
+	waits := func(name string) bool { return strings.HasPrefix(lists[1][name], outbox.Waiting.String()) }
+	heads := map[string]string{}
+	for _, name := range slices.Backward(orders[1]) {
+		if waits(name) {
+			heads[w.sides[1].known[name].Key] = name
+		}
+	}
 	orders[1] = slices.DeleteFunc(orders[1], func(name string) bool {
 		_, both := lists[0][name]
-		late := allowLate && !both && w.sides[1].known[name].LatestOnly != "" && strings.HasPrefix(lists[1][name], "waiting")
+		task := w.sides[1].known[name]
+		late := !both && task.LatestOnly != "" && waits(name) && (allowLate || task.Key != "" && heads[task.Key] != name)
 		if late {
 			w.late = true
 			delete(lists[1], name)
