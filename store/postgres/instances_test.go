@@ -43,7 +43,11 @@ func eventsOf(n int) []outbox.Task {
 // runChild is one instance: it creates its part, telling of each batch what was accepted, and delivers
 // into a table, until its input ends.
 func runChild(spec string) int {
-	if err := child(strings.Split(spec, "\n")); err != nil {
+	run, parts := child, strings.Split(spec, "\n")
+	if parts[0] == "copy" {
+		run = copyChild
+	}
+	if err := run(parts); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
