@@ -15,6 +15,7 @@
 //	Claim    sweeps: ended leases, what has expired, marked keys
 //	         then takes the first due heads that nobody has locked, FOR UPDATE SKIP LOCKED
 //	Settle   finds its rows by ID and token, deletes or reschedules them, marks their keys
+//	Import   as Create, with the IDs, times and dead letters of another store; see [outbox.Copy]
 //
 // All transactions of the store's own are READ COMMITTED, short, bounded in what they touch, and tried again
 // after a serialization failure, a deadlock, or the death of the connection, if nothing was committed.
@@ -36,7 +37,7 @@
 // code does wrong. Three things keep it right:
 //
 //   - Whoever takes a head away (settle, expire, delete, replace), brings one that is
-//     none (create behind others, requeue), or puts one back (retry, release, an ended lease), writes a
+//     none (create and import behind others, requeue), or puts one back (retry, release, an ended lease), writes a
 //     mark for the key in the same transaction. A task of a key with tasks is a head, or
 //     stands behind one, or the key is marked: Audit checks it.
 //   - The sweep at the beginning of a claim takes marks and chooses the oldest that
@@ -66,12 +67,12 @@
 //
 // # Who waits for whom
 //
-//	advisory, by name     Create and Requeue, lowest number first; also for as long as a
+//	advisory, by name     Create, Import and Requeue, lowest number first; also for as long as a
 //	                      transaction of the application that has accepted such an event is open
 //	rows of tasks         Settle, Delete, Requeue and the replacing of LatestOnly events,
 //	                      by ID, lowest first; claims and sweeps pass over what is locked
-//	advisory, quota       Create with WithMaxTasks
-//	advisory, IDs         Create with IDs given, above all others; else it is only tried
+//	advisory, quota       Create and Import with WithMaxTasks
+//	advisory, IDs         Create and Import with IDs given, above all others; else it is only tried
 //	row of gaps           whoever drops something a gap tells of, by reason
 //	row of ledger         nobody: the first that is free is taken, or a new one made
 //
@@ -99,7 +100,7 @@
 //
 // # What is never a full scan
 //
-// Create, Claim, Settle, Requeue, Delete, Stats, and listings of dead letters, of what waits and of a
+// Create, Import, Claim, Settle, Requeue, Delete, Stats, and listings of dead letters, of what waits and of a
 // key: each reads the beginning of an index. The store's own transactions tell the planner so, since a
 // table that fills and drains within a minute has no statistics, or wrong ones. Listings by name or reason alone, and
 // Audit, read the table. A claim with a Match leaps from name to name, so it costs some
