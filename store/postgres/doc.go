@@ -106,6 +106,22 @@
 // Audit, read the table. A claim with a Match leaps from name to name, so it costs some
 // microseconds for each name that waits.
 //
+// # What it costs
+//
+// README.md has figures beside River on the same server. They have taught this:
+//
+//   - Accepting one event takes four messages to the server: begin, insert, ledger, commit. To plan the insert
+//     took it 0.40 ms, to do it 0.17 ms, and PostgreSQL planned it for each event anew; now it does so once for
+//     each connection, which made accepting half as fast again. A claim or a sweep must not be planned like that: the plan for
+//     any number of keys reads the table.
+//   - What is left is the server's processor: the insert takes 0.2 ms of it and the ledger 0.13 ms, where River's insert takes
+//     0.1 ms and has no counters. The ledger within the insert, a message less, gave nothing that could be
+//     measured on this machine, so it is a statement of its own.
+//   - A claim needs connections too. Where 64 callers share 50 connections, it waits in their queue, and fewer
+//     events are delivered than with 16 callers: leave the pool room, or let fewer callers in.
+//   - With 1,000 keys that drain at once, an event costs three times what one without a key costs
+//     (BenchmarkDrain: 11,600 and 34,500 a second).
+//
 // # What differs from a store on one disk
 //
 // Releasing writes a row, so an outage is not entirely free of writes (P6), but as cheap: a
