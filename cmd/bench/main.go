@@ -115,7 +115,7 @@ func (r *runner) all(ctx context.Context, m machine.Machine, out output, stderr 
 	if err := r.plot(m, all, stderr); err != nil {
 		return err
 	}
-	return out.end(others(r.meter.Since(began)))
+	return out.end(others(r.meter.Since(began), r.server != nil))
 }
 
 // plot draws the rows, if plots are wanted.
@@ -151,11 +151,13 @@ func profile(name string) (stop func(), err error) {
 }
 
 // others warns of company: figures of a busy machine are those of the company too.
-func others(used machine.Reading) string {
+func others(used machine.Reading, server bool) string {
 	share, known := used.Others()
 	switch {
 	case !known:
 		return ""
+	case server:
+		return fmt.Sprintf("other programs, the server among them if it is on this machine, used %.0f %% of the processors", 100*share)
 	case share < 0.05:
 		return fmt.Sprintf("other programs used %.0f %% of the processors", 100*share)
 	}
