@@ -70,10 +70,8 @@ func Copy(ctx context.Context, from, to Store, opts ...Option) (Copied, error) {
 	case reflect.TypeOf(from).Comparable() && from == to:
 		return c.Copied, fmt.Errorf("copy: source and target are the same store: %w", ErrInvalid)
 	}
-	if st, err := from.Stats(ctx); err != nil {
-		return c.Copied, fmt.Errorf("copy: source: %w", err)
-	} else if st.InFlight > 0 {
-		return c.Copied, fmt.Errorf("copy: %d events of the source are being published: %w", st.InFlight, ErrInFlight)
+	if err := c.lands(ctx); err != nil {
+		return c.Copied, err
 	}
 	err := c.pass(ctx, Filter{})
 	if err == nil && configure(opts).gaps {
@@ -100,6 +98,25 @@ type copying struct {
 	began    bool            // something has moved: these are two stores
 	held     map[string]bool // ordering keys of which an event stays
 	noted    []error         // why the first of them stay
+}
+
+// lands refuses a source of which something is in flight. A store may notice by a claim
+// alone that a lease has ended, of a publisher that was killed, so it makes one of nothing.
+func (c *copying) lands(ctx context.Context) error {
+	st, err := c.from.Stats(ctx)
+	if err == nil && st.InFlight > 0 {
+		_, err = c.from.Claim(ctx, ClaimRequest{Max: 1, Match: func(string) bool { return false }})
+		if err == nil {
+			st, err = c.from.Stats(ctx)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("copy: source: %w", err)
+	}
+	if st.InFlight > 0 {
+		return fmt.Errorf("copy: %d events of the source are being published: %w", st.InFlight, ErrInFlight)
+	}
+	return nil
 }
 
 // pass moves all that a filter chooses, oldest first.

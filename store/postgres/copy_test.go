@@ -221,3 +221,24 @@ func audited(t *testing.T, s outbox.Store) {
 	}
 	require.NoError(t, cmp.Or(err, s.Close()))
 }
+
+// What an instance had in flight when it was killed is refused until its lease has ended, and then
+// moves, though nobody claims.
+func TestCopy_OfAKilledInstance(t *testing.T) {
+	each(t, func(t *testing.T, driver string) {
+		s, db, table := newStore(t, driver)
+		require.NoError(t, s.Create(t.Context(), []outbox.Task{event("a"), event("b", key("k"))}))
+		require.Len(t, claim(t, s, 2, aWhile), 2)
+		disk, err := bolt.Open(t.TempDir(), silent)
+		require.NoError(t, err)
+		_, err = outbox.Copy(t.Context(), s, disk)
+		require.ErrorIs(t, err, outbox.ErrInFlight)
+		_, err = db.Exec("UPDATE " + table + "_tasks SET lease_end = clock_timestamp() WHERE state = 1")
+		require.NoError(t, err)
+		got, err := outbox.Copy(t.Context(), s, disk)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, got.Events)
+		require.Len(t, claim(t, disk, 2, aWhile), 2)
+		audited(t, disk)
+	})
+}
