@@ -13,7 +13,7 @@ type Copied struct {
 	Events uint64 // that have moved: they are in the target, durably, and no longer in the source
 	Dead   uint64 // of them, dead letters
 	Known  uint64 // of them, those that the target had already, or had a newer LatestOnly event for
-	Left   uint64 // that stay in the source; the error says why
+	Left   uint64 // that the target has refused, or that wait behind such a one; not what Copy did not come to
 }
 
 // Copy moves all events from one store to another: from the disk to a database server, to

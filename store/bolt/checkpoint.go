@@ -97,33 +97,40 @@ func (s *Store) takeSnapshot() *snapshot {
 // dirty list nearly has that, as tasks become durable in the order of their IDs, and to sort
 // what is in order costs next to nothing.
 func (o *overlay) inOrder() []*entry {
-	var turns [3][]*entry
-	turns[2] = make([]*entry, 0, len(o.entries))
+	var lists [turns][]*entry
+	lists[turnWaits] = make([]*entry, 0, len(o.entries))
 	for e := o.oldest; e != nil; e = e.newer {
-		turns[e.turn()] = append(turns[e.turn()], e)
+		lists[e.turn()] = append(lists[e.turn()], e)
 	}
 	if o.dirty < len(o.entries) {
 		for _, e := range o.entries {
 			if e.dirtyAt == 0 && e.home != homeNone { // else it is not durable yet
-				turns[e.turn()] = append(turns[e.turn()], e)
+				lists[e.turn()] = append(lists[e.turn()], e)
 			}
 		}
 	}
-	for _, list := range turns {
+	for _, list := range lists {
 		slices.SortFunc(list, func(a, b *entry) int { return a.id.Compare(b.id) })
 	}
-	return slices.Concat(turns[:]...)
+	return slices.Concat(lists[:]...)
 }
 
-// turn is when a checkpoint writes an entry, among all that it writes.
+// In which turn a checkpoint writes an entry, among all that it writes.
+const (
+	turnStale = iota
+	turnEnded
+	turnWaits
+	turns
+)
+
 func (e *entry) turn() int {
 	switch {
 	case e.gone || e.state == outbox.Dead:
-		return 1
+		return turnEnded
 	case e.sched.stale:
-		return 0
+		return turnStale
 	}
-	return 2
+	return turnWaits
 }
 
 // anyDirty reports whether the database lacks something of the items.
@@ -345,11 +352,11 @@ func (s *Store) count(bytes int64) {
 
 // crowded reports whether there is work for the flusher. mu is held.
 func (s *Store) crowded() bool {
-	if s.noRoom != nil { // the overlay can not help it, and the log is looked after as it is used
-		return s.unprepared.Load() > s.opts.segmentBytes/8
+	if s.unprepared.Load() > s.opts.segmentBytes/8 {
+		return true
 	}
-	return s.overlay.over(s.opts.softEntries, softBytes) || s.logged.Load() > s.opts.segmentBytes ||
-		s.unprepared.Load() > s.opts.segmentBytes/8
+	return s.noRoom == nil && // else the overlay can not help it, and the log is looked after as it is used
+		(s.overlay.over(s.opts.softEntries, softBytes) || s.logged.Load() > s.opts.segmentBytes)
 }
 
 // full reports whether the overlay has reached its hard bound. mu is held.

@@ -17,7 +17,7 @@ import (
 // bytes.
 //
 //	offset  size
-//	     0     1  version, 2
+//	     0     1  version, 3
 //	     1    16  ID
 //	    17     8  created: wall clock, Unix nanoseconds
 //	    25     8  accepted: store clock, Unix nanoseconds

@@ -1,7 +1,8 @@
 package bolt
 
-// contentTypes are those with a number: 1 and 2. Each would be a twentieth of a small event,
-// in the log and in the database.
+// contentTypes are those with a number, which is on disk: it stays what it is. There is room
+// for a third. The text of each would be a twentieth of a small event, in the log and in the
+// database.
 var contentTypes = [...]string{1: "application/octet-stream", 2: "application/json"}
 
 // contentOf returns the number of a content type, 0 if it has none.
@@ -17,7 +18,7 @@ func contentOf(contentType string) byte {
 // contentType spares an allocation for the types that nearly every event has, which
 // earlier versions have in full.
 func contentType(b []byte) string {
-	for _, known := range contentTypes {
+	for _, known := range contentTypes[1:] {
 		if string(b) == known {
 			return known
 		}
