@@ -47,7 +47,7 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 		}
 		return s.createInTx(tx, tasks, d.entries)
 	}
-	if err := s.makeRoom(ctx); err != nil {
+	if err := s.admission(ctx); err != nil {
 		return err
 	}
 	d := drafts.Get().(*draft)
@@ -313,14 +313,29 @@ func (s *Store) abandonLeases(entries []*entry) {
 	}
 }
 
+// admission waits until something new may be accepted: there is room in memory, and none
+// is lacking on the disk. One look is enough nearly always.
+func (s *Store) admission(ctx context.Context) error {
+	s.mu.Lock()
+	err, full := s.noRoom, s.full()
+	if err == nil {
+		err = s.usable()
+	}
+	s.mu.Unlock()
+	if err != nil || !full {
+		return err
+	}
+	return s.makeRoom(ctx)
+}
+
 // makeRoom waits until the overlay is below its hard bound (P7).
 func (s *Store) makeRoom(ctx context.Context) error {
 	var timer *time.Timer
 	for stuck := false; ; {
 		s.mu.Lock()
 		err, full, room := s.usable(), s.full(), s.room
-		if err == nil {
-			err = s.noRoom
+		if err == nil && full {
+			err = s.noRoom // no checkpoint will make it
 		}
 		s.mu.Unlock()
 		if err != nil || !full {

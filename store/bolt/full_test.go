@@ -92,13 +92,29 @@ func TestStore_FullDiskSpendsNothing(t *testing.T) {
 	}
 }
 
+// On a full disk the quota of dead letters is kept too: dropping them is what brings room
+// (P8, P9).
+func TestStore_FullDiskKeepsTheDeadQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := fullWithUnique(t, bolt.WithMaxDead(2, 0))
+		dying := claim(t, s, 5)
+		require.Len(t, dying, 5)
+		bury(t, s, dying...)
+		require.NoError(t, s.Sync())
+		synctest.Wait()
+		require.Error(t, stats(t, s).NoRoom)
+		require.EqualValues(t, 2, stats(t, s).Dead)
+		require.EqualValues(t, 3, stats(t, s).DroppedBy.Quota)
+	})
+}
+
 // fullWithUnique returns a store that waits for room, with a task that has a Unique key.
-func fullWithUnique(t *testing.T) *bolt.Store {
+func fullWithUnique(t *testing.T, opts ...bolt.Option) *bolt.Store {
 	t.Helper()
 	disk := waltest.New()
 	dir := t.TempDir()
 	mkdirAll(t, disk, dir)
-	s := open(t, dir, bolt.WithLogFS(disk), bolt.WithSegmentBytes(64<<10))
+	s := open(t, dir, append(opts, bolt.WithLogFS(disk), bolt.WithSegmentBytes(64<<10))...)
 	once := tasks(0, 1)
 	once[0].Unique, once[0].UniqueFor = "u", year
 	create(t, s, once...)

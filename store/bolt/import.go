@@ -31,10 +31,7 @@ func (s *Store) Import(ctx context.Context, tasks []outbox.Task) (int, error) {
 	if err := outbox.CheckImport(tasks); err != nil || len(tasks) == 0 {
 		return 0, err
 	}
-	if err := s.refusal(); err != nil {
-		return 0, err
-	}
-	if err := s.makeRoom(ctx); err != nil {
+	if err := s.admission(ctx); err != nil {
 		return 0, err
 	}
 	im := newImporting(tasks)
