@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -322,32 +323,38 @@ func TestGap_DeadQuota(t *testing.T) {
 
 // On a full disk a claim goes on without a gap (P9); when there is room, it is told.
 func TestGap_DiskFull(t *testing.T) {
-	dir := t.TempDir()
-	disk := logDisk(t, dir)
-	s := open(t, dir, bolt.WithLogFS(disk), bolt.WithSegmentBytes(64<<10))
-	list := tasks(0, 40)
-	for i := range 20 {
-		list[i].TTL = 1
-	}
-	create(t, s, list...)
-	require.Equal(t, "n000020", claim(t, s, 1)[0].Name)
-	disk.SetFree(0)
-	large := tasks(100, 1)
-	large[0].Payload = make([]byte, 60_000)
-	for s.Create(t.Context(), large) == nil {
-		continue
-	}
-	got := claimGaps(t, s, 10)
-	require.Len(t, got, 10)
-	require.Equal(t, "n000021", got[0].Name, "without a gap")
-	require.Equal(t, [2]uint64{0, 20}, s.Untold())
-	audit(t, s)
-	disk.SetFree(-1)
-	require.Eventually(t, func() bool { // the background looks for room every second
-		got = claimGaps(t, s, 1)
-		return len(got) == 1 && got[0].Name == outbox.GapName
-	}, 30*time.Second, 10*time.Millisecond)
-	require.EqualValues(t, 20, gapOf(t, got[0]).Count)
+	synctest.Test(t, func(t *testing.T) { // or the background may find room before the claim
+		dir := t.TempDir()
+		disk := logDisk(t, dir)
+		s := open(t, dir, bolt.WithLogFS(disk), bolt.WithSegmentBytes(64<<10))
+		list := tasks(0, 40)
+		for i := range 20 {
+			list[i].TTL = 1
+		}
+		create(t, s, list...)
+		time.Sleep(time.Microsecond)
+		require.Equal(t, "n000020", claim(t, s, 1)[0].Name)
+		require.NoError(t, s.Prepare()) // or a segment would be lacking to large events alone
+		disk.SetFree(0)
+		large := tasks(100, 1)
+		large[0].Payload = make([]byte, 60_000)
+		for s.Create(t.Context(), large) == nil {
+			continue
+		}
+		synctest.Wait() // until the background knows it too
+		require.Error(t, stats(t, s).NoRoom, s.Room())
+		got := claimGaps(t, s, 10)
+		require.Len(t, got, 10)
+		require.Equal(t, "n000021", got[0].Name, "without a gap")
+		require.Equal(t, [2]uint64{0, 20}, s.Untold())
+		audit(t, s)
+		disk.SetFree(-1)
+		require.Eventually(t, func() bool { // the background looks for room every second
+			got = claimGaps(t, s, 1)
+			return len(got) == 1 && got[0].Name == outbox.GapName
+		}, 30*time.Second, 10*time.Millisecond)
+		require.EqualValues(t, 20, gapOf(t, got[0]).Count)
+	})
 }
 
 // What recycles the log without a checkpoint carries the sums over (P5).
