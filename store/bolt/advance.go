@@ -27,10 +27,8 @@ func (s *Store) advance(ctx context.Context) error {
 // advanceDatabase has the database take over a log position. flushing is held.
 func (s *Store) advanceDatabase(ctx context.Context) error {
 	s.mu.Lock()
-	pos, applied, ledger := s.applied, s.applied, s.since
-	if o := s.overlay.oldest; o != nil {
-		pos = o.dirtyAt - 1
-	}
+	applied, ledger := s.applied, s.since
+	pos := s.overlay.neededFrom(applied+1) - 1
 	known, lastID, seen, gaps := s.checkpoint, s.ids.last, s.moment(), s.gaps
 	s.mu.Unlock()
 	if pos <= known {

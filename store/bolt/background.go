@@ -84,10 +84,7 @@ func (s *Store) flusher() {
 // waits for it, and in the database for a checkpoint that only removes. So a full disk
 // is noticed while there is still room to settle what is delivered (R38).
 func (s *Store) prepare() error {
-	s.flushing.Lock()
-	defer s.flushing.Unlock()
-	s.relieving.Store(true) // what makes room in memory comes after it
-	defer s.relieving.Store(false)
+	defer s.beginRelief()()
 	s.unprepared.Store(0)
 	return errors.Join(s.translate(s.prepareLog()), s.extend(s.needed))
 }
@@ -109,10 +106,7 @@ func (s *Store) prepareLog() error {
 func (s *Store) recycle() error {
 	s.mu.Lock()
 	due := s.usable() == nil && s.logged.Load() > s.opts.segmentBytes && !s.overlay.over(s.opts.softEntries, softBytes)
-	keep := s.applied
-	if s.overlay.oldest != nil {
-		keep = s.overlay.oldest.dirtyAt
-	}
+	keep := s.overlay.neededFrom(s.applied)
 	s.mu.Unlock()
 	if !due {
 		return nil

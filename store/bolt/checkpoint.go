@@ -29,10 +29,7 @@ type snapshot struct {
 //
 // Only one flush runs at a time.
 func (s *Store) flush(ctx context.Context) error {
-	s.flushing.Lock()
-	defer s.flushing.Unlock()
-	s.relieving.Store(true)
-	defer s.relieving.Store(false)
+	defer s.beginRelief()()
 	if err := s.syncLog(ctx); err != nil {
 		return s.translate(err)
 	}
@@ -68,6 +65,17 @@ func (s *Store) flush(ctx context.Context) error {
 	s.needed = 0
 	wake(s.wakeCompact)
 	return s.trim(snap.pos + 1)
+}
+
+// beginRelief has makeRoom wait for what is done until end: it makes room in memory, or that
+// comes after it. It holds flushing.
+func (s *Store) beginRelief() (end func()) {
+	s.flushing.Lock()
+	s.relieving.Store(true)
+	return func() {
+		s.relieving.Store(false)
+		s.flushing.Unlock()
+	}
 }
 
 // takeSnapshot copies what has to be written, and what can then leave memory.
@@ -171,7 +179,9 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool, kind growth)
 	s.generation++
 	if w != nil {
 		s.use.add(w.correction)
-		s.overlay.lookAt(w.listed)
+		for _, p := range w.listed {
+			s.overlay.look(p)
+		}
 	}
 	largest := s.largest.Load()
 	for i := len(items) - 1; i >= 0; i-- { // from the end, where a heap is cheapest to take from
@@ -304,10 +314,7 @@ func (s *Store) trim(keep wal.Position) error {
 // accepted, what lies behind is settled. A baseline record carries the sums over
 // to the part that is kept.
 func (s *Store) lighten(ctx context.Context) error {
-	s.flushing.Lock()
-	defer s.flushing.Unlock()
-	s.relieving.Store(true) // what makes room in memory comes after it
-	defer s.relieving.Store(false)
+	defer s.beginRelief()()
 	return s.lightenLocked(ctx)
 }
 
@@ -329,10 +336,7 @@ func (s *Store) lightenLocked(ctx context.Context) error {
 		return s.translate(err)
 	}
 	s.mu.Lock()
-	keep, applied := pos, s.applied // all before pos has been applied
-	if s.overlay.oldest != nil {
-		keep = min(keep, s.overlay.oldest.dirtyAt)
-	}
+	keep, applied := s.overlay.neededFrom(pos), s.applied // all before pos has been applied
 	s.mu.Unlock()
 	// Or the log could begin behind what it sums up, or lack what has ended a task before keep.
 	if err := s.secureLog(ctx, max(pos, applied)); err != nil {

@@ -49,7 +49,8 @@ const (
 	mannerMore  = 1 << 4
 	mannerCrowd = 1 << 5
 
-	contentShift = 6
+	contentShift   = 6
+	contentVersion = 3 // the first with content
 )
 
 // manner is the byte that says how a task is treated.
@@ -199,7 +200,7 @@ func parseTask(raw []byte, whole bool) (t outbox.Task, size int, err error) {
 		texts[i] = r.bytes()
 	}
 	content := mannerOf(raw) >> contentShift
-	r.bad = r.bad || content != 0 && (raw[0] < 3 || int(content) >= len(contentTypes) || len(texts[2]) > 0)
+	r.bad = r.bad || content != 0 && (raw[0] < contentVersion || int(content) >= len(contentTypes) || len(texts[2]) > 0)
 	r.manner(&t, mannerOf(raw)&(1<<contentShift-1))
 	headers := r.b
 	count := r.uvarint()
@@ -213,9 +214,9 @@ func parseTask(raw []byte, whole bool) (t outbox.Task, size int, err error) {
 	if r.bad || len(r.b) != 0 {
 		return t, 0, fmt.Errorf("%w: task %s: lengths do not add up", outbox.ErrCorrupt, t.ID)
 	}
-	t.Name, t.Key, t.ContentType = string(texts[0]), string(texts[1]), contentType(texts[2])
-	if content != 0 {
-		t.ContentType = contentTypes[content]
+	t.Name, t.Key, t.ContentType = string(texts[0]), string(texts[1]), contentTypes[content]
+	if content == 0 {
+		t.ContentType = contentType(texts[2])
 	}
 	t.Unique, t.LatestOnly = string(texts[3]), string(texts[4])
 	if !whole {

@@ -158,22 +158,27 @@ func (s *Store) date(tasks []outbox.Task, entries []*entry) {
 	s.noted = now
 	var fresh map[queueName]bool
 	for i, e := range entries {
-		e.queue = s.assign(queueName{class: tasks[i].Priority, name: tasks[i].Name}, &fresh)
-		stampQueue(e.raw, e.queue.name == "")
-		if tasks[i].ID == (outbox.ID{}) {
+		t := &tasks[i]
+		if t.ID == (outbox.ID{}) {
 			e.id = s.ids.next(uint64(max(date.UnixMilli(), 0)))
 		} else {
 			s.ids.saw(e.id)
 		}
-		e.created = created
-		e.header.due = later(now, tasks[i].Delay)
-		if tasks[i].TTL > 0 {
-			e.expires = later(now, tasks[i].TTL)
-		}
-		e.sched.due = e.header.due
-		e.dueAt(e.sched.due)
-		stamp(e.raw, e.id, created, now, e.header.due, e.expires)
+		s.enroll(e, t, created, now, later(now, t.Delay), &fresh)
 	}
+}
+
+// enroll gives an entry that has its ID its queue and its times. mu is held.
+func (s *Store) enroll(e *entry, t *outbox.Task, created, now, due int64, fresh *map[queueName]bool) {
+	e.queue = s.assign(queueName{class: t.Priority, name: t.Name}, fresh)
+	stampQueue(e.raw, e.queue.name == "")
+	e.created, e.header.due, e.expires = created, due, 0
+	if t.TTL > 0 {
+		e.expires = later(now, t.TTL)
+	}
+	e.sched.due = due
+	e.dueAt(due)
+	stamp(e.raw, e.id, created, now, due, e.expires)
 }
 
 // withKeys calls f under mu, with the store usable and with every holder of the

@@ -66,11 +66,10 @@ var errForgetting = errors.New("bolt: a task with that ID has just ended")
 
 // importing is a call of Import.
 type importing struct {
-	tasks   []outbox.Task
-	entries []*entry
-	records [][]byte
-	died    map[*entry]*op // the deaths of the dead
-	taken   []*entry       // those that are not passed over
+	draft
+	tasks []outbox.Task
+	died  map[*entry]*op // the deaths of the dead
+	taken []*entry       // those that are not passed over
 }
 
 func newImporting(tasks []outbox.Task) *importing {
@@ -78,9 +77,7 @@ func newImporting(tasks []outbox.Task) *importing {
 	for i := range im.tasks {
 		im.tasks[i].Lease = 0
 	}
-	var d draft
-	d.encode(im.tasks)
-	im.entries, im.records = d.entries, d.records
+	im.encode(im.tasks)
 	for i, e := range im.entries {
 		if im.tasks[i].State == outbox.Dead {
 			im.died[e] = deathOf(&im.tasks[i])
@@ -124,7 +121,7 @@ func (s *Store) queueImport(im *importing) (pos wal.Position, err error) {
 			}
 		}
 		waiting := im.waiting(im.taken)
-		replaced := make([]*entry, len(waiting))
+		replaced := im.replaced[:len(waiting)]
 		if err := s.claimKeys(waiting, replaced, true); err != nil {
 			return err
 		}
@@ -133,8 +130,10 @@ func (s *Store) queueImport(im *importing) (pos wal.Position, err error) {
 				s.overlay.admit(e)
 			}
 		}
-		pos = s.log.Next() - 1 // what is passed over is to be durable too
-		if err = s.roomForImport(waiting, replaced); err == nil && len(im.taken) > 0 {
+		pos = s.log.Next() - 1                                  // what is passed over is to be durable too
+		if full := s.shortage(waiting, replaced); full != nil { // whatever the policy: nothing is dropped, and nobody waits
+			err = full
+		} else if len(im.taken) > 0 {
 			pos, err = s.queueTaken(im, replaced)
 		}
 		if err != nil {
@@ -152,18 +151,11 @@ func (s *Store) dateImport(im *importing) {
 	for i, e := range im.entries {
 		t := &im.tasks[i]
 		e.prior = nil // of a try that failed
-		e.queue = s.assign(queueName{class: t.Priority, name: t.Name}, &fresh)
-		stampQueue(e.raw, e.queue.name == "")
-		e.created = nanos(t.CreatedAt)
-		if e.header.due = later(now, t.Delay); t.Delay < 0 {
-			e.header.due = max(now+max(int64(t.Delay), -now), earliest)
+		due := later(now, t.Delay)
+		if t.Delay < 0 {
+			due = max(now+max(int64(t.Delay), -now), earliest)
 		}
-		if e.expires = 0; t.TTL > 0 {
-			e.expires = later(now, t.TTL)
-		}
-		e.sched.due = e.header.due
-		e.dueAt(e.sched.due)
-		stamp(e.raw, e.id, e.created, now, e.header.due, e.expires)
+		s.enroll(e, t, nanos(t.CreatedAt), now, due, &fresh)
 		if o := im.died[e]; o != nil {
 			o.clock, o.due = now, e.sched.due
 		}
@@ -181,29 +173,6 @@ func (s *Store) passesOver(e *entry, dead bool) (bool, error) {
 	}
 	holder := s.overlay.latest[e.latest]
 	return !dead && e.latest != "" && holder != nil && holder.id.Compare(e.id) > 0, nil
-}
-
-// roomForImport says whether the quota has room: whatever its policy, nothing is dropped
-// and nobody waits. mu is held.
-func (s *Store) roomForImport(waiting, replaced []*entry) error {
-	need := totalCost(waiting)
-	for _, r := range replaced {
-		if r != nil {
-			need.add(amount{1, r.cost}, -1)
-		}
-	}
-	if s.opts.quota == (amount{}) || need.none() {
-		return nil
-	}
-	full := s.shortOf(need)
-	if full == nil && len(s.waiters) > 0 { // who have waited longer
-		full = &fullError{used: s.used(), asked: need, quota: s.opts.quota, lacks: need}
-	}
-	if full == nil {
-		return nil
-	}
-	s.sweepLocked()
-	return full
 }
 
 // queueTaken queues the records. replaced are the tasks whose LatestOnly keys those that

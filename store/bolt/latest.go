@@ -79,19 +79,26 @@ func (b buckets) latestHolder(key string) []byte {
 	return id
 }
 
-// outdated reports whether the database has a newer task with the LatestOnly key of one
-// that waits.
-func (b buckets) outdated(h *header) bool {
-	return h.latest != "" && bytes.Compare(b.latestHolder(h.latest), h.id[:]) > 0
+// newer returns the ID of a newer task with the LatestOnly key of one that waits, if the
+// database has one, or nil.
+func (b buckets) newer(h *header) []byte {
+	if h.latest == "" {
+		return nil
+	}
+	if id := b.latestHolder(h.latest); bytes.Compare(id, h.id[:]) > 0 {
+		return id
+	}
+	return nil
 }
 
 // outdated reports whether a task had lost its LatestOnly key to one that a transaction has
 // put into the database. What a record before has ended or outdated is none any more: then
 // this one came later, from another store.
 func (r *recovery) outdated(h *header) bool {
-	if !r.b.outdated(h) {
+	id := r.b.newer(h)
+	if id == nil {
 		return false
 	}
-	newer := r.s.overlay.entries[outbox.ID(r.b.latestHolder(h.latest))]
+	newer := r.s.overlay.entries[outbox.ID(id)]
 	return newer == nil || !newer.gone && !newer.stale && newer.state != outbox.Dead
 }

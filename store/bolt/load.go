@@ -65,7 +65,7 @@ func loadWaiting(b buckets, id outbox.ID, v []byte) *loaded {
 	case s != nil:
 		l.sched = *s
 	}
-	l.stale = b.outdated(&l.header)
+	l.stale = b.newer(&l.header) != nil
 	return l
 }
 

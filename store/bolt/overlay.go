@@ -102,6 +102,14 @@ func (o *overlay) touch(e *entry, pos wal.Position) {
 	o.newest = e
 }
 
+// neededFrom returns the first record that only the log has, pos if there is none before.
+func (o *overlay) neededFrom(pos wal.Position) wal.Position {
+	if o.oldest != nil {
+		return min(pos, o.oldest.dirtyAt)
+	}
+	return pos
+}
+
 // clean notes that the database knows all that the log says of e.
 func (o *overlay) clean(e *entry) {
 	if e.dirtyAt == 0 {
@@ -342,10 +350,3 @@ func (o *overlay) limitSeen(key string, id outbox.ID) {
 // look notes that the due bucket has a task at this place which may not be in
 // memory (I3).
 func (o *overlay) look(p place) { o.queue(p.queue).look(p.spot) }
-
-// lookAt is look for many, of which those of a queue tend to come together.
-func (o *overlay) lookAt(places []place) {
-	for i := range places {
-		o.queue(places[i].queue).look(places[i].spot)
-	}
-}

@@ -215,7 +215,7 @@ func (r *recovery) create(o *op) (*entry, error) {
 	if r.outdated(&h) {
 		// Replaced in a transaction; the record that drops it may have been lost, and the
 		// newer one must not be gone before it is. See outdate.
-		e.stale, e.sched.stale, e.sched.due = true, true, min(e.sched.due, acceptedAt(raw))
+		r.s.outdate(e, acceptedAt(raw))
 	}
 	r.s.overlay.admit(e)
 	return e, nil

@@ -229,7 +229,9 @@ func (x *indexer) missing(k, v []byte) error {
 		}
 	}
 	if h := &l.header; l.bad == nil {
-		if err := x.holder(l); err != nil {
+		puts, err := x.w.hold(&item{header: *h, sched: l.sched})
+		x.puts += puts
+		if err != nil {
 			return err
 		}
 		if h.key != "" {
@@ -242,23 +244,6 @@ func (x *indexer) missing(k, v []byte) error {
 		}
 	}
 	return x.list(at)
-}
-
-// holder has a task hold its keys, unless a newer one does. A stale one holds no
-// LatestOnly key, though it may have a higher ID than the one that does: see latest.go.
-func (x *indexer) holder(l *loaded) error {
-	b, h, id := x.w.b, &l.header, l.header.id[:]
-	if h.unique != "" && bytes.Compare(b.sole.Get(uniquePlace(h.unique)), id) < 0 {
-		x.puts++
-		if err := b.sole.Put(uniquePlace(h.unique), id); err != nil {
-			return err
-		}
-	}
-	if h.latest == "" || l.sched.stale || bytes.Compare(b.latestHolder(h.latest), id) >= 0 {
-		return nil
-	}
-	x.puts++
-	return b.sole.Put(latestPlace(h.latest), id)
 }
 
 // list puts a task into the due bucket if it is not there.

@@ -78,12 +78,9 @@ func (s *Store) accept(ctx context.Context, tasks []outbox.Task, d *draft) (wal.
 	}
 }
 
-// takeRoom says whether there is room for entries, of which some replace others; for
-// DropOldest also who must go for that. What was granted before is theirs. mu is held.
-func (s *Store) takeRoom(entries, replaced []*entry, granted amount) ([]decided, error) {
-	if s.opts.quota == (amount{}) || granted != (amount{}) {
-		return nil, nil
-	}
+// shortage says what the quota lacks for entries, of which some replace others, or nil.
+// mu is held.
+func (s *Store) shortage(entries, replaced []*entry) *fullError {
 	need := totalCost(entries)
 	for _, r := range replaced {
 		if r != nil {
@@ -92,12 +89,25 @@ func (s *Store) takeRoom(entries, replaced []*entry, granted amount) ([]decided,
 	}
 	full := s.shortOf(need)
 	switch {
-	case full == nil && (len(s.waiters) == 0 || need.none()):
-		return nil, nil
-	case full == nil: // there are others who have waited longer
-		return nil, &fullError{used: s.used(), asked: need, quota: s.opts.quota, lacks: need}
-	case s.opts.overflow != DropOldest:
+	case full == nil && len(s.waiters) > 0 && !need.none(): // they have waited longer
+		return &fullError{used: s.used(), asked: need, quota: s.opts.quota, lacks: need}
+	case full != nil && s.opts.overflow != DropOldest:
 		s.sweepLocked()
+	}
+	return full
+}
+
+// takeRoom says whether there is room for entries, of which some replace others; for
+// DropOldest also who must go for that. What was granted before is theirs. mu is held.
+func (s *Store) takeRoom(entries, replaced []*entry, granted amount) ([]decided, error) {
+	if s.opts.quota == (amount{}) || granted != (amount{}) {
+		return nil, nil
+	}
+	full := s.shortage(entries, replaced)
+	switch {
+	case full == nil:
+		return nil, nil
+	case s.opts.overflow != DropOldest:
 		return nil, full
 	}
 	full.replaced = replaced

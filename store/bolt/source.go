@@ -55,13 +55,7 @@ func (c *claim) filter(src *source, now int64) {
 	src.later, src.others, src.list = never, 0, nil
 	for _, h := range [...]*heap{&src.ready, &src.latest} {
 		for _, e := range h.list {
-			switch matches := c.match(nameIn(e.raw)); {
-			case !matches && e.when <= now:
-				src.others++
-			case !matches:
-			case e.when > now:
-				src.later = min(src.later, e.when)
-			default:
+			if c.sift(src, e, now) {
 				src.list = append(src.list, e)
 			}
 		}
@@ -79,6 +73,14 @@ func (src *source) compare(a, b *entry) int {
 
 // admit is filter for one entry more.
 func (c *claim) admit(src *source, e *entry, now int64) {
+	if c.sift(src, e, now) {
+		i, _ := slices.BinarySearchFunc(src.list, e, src.compare)
+		src.list = slices.Insert(src.list, i, e)
+	}
+}
+
+// sift reports whether an entry belongs in the list, and counts it otherwise.
+func (c *claim) sift(src *source, e *entry, now int64) bool {
 	switch matches := c.match(nameIn(e.raw)); {
 	case !matches && e.when <= now:
 		src.others++
@@ -86,9 +88,9 @@ func (c *claim) admit(src *source, e *entry, now int64) {
 	case e.when > now:
 		src.later = min(src.later, e.when)
 	default:
-		i, _ := slices.BinarySearchFunc(src.list, e, src.compare)
-		src.list = slices.Insert(src.list, i, e)
+		return true
 	}
+	return false
 }
 
 // offers finds out what a queue has to offer, and reports whether it is anything.

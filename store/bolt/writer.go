@@ -156,7 +156,7 @@ func (w *writer) putWaiting(it *item) error {
 			return err
 		}
 	}
-	if err := w.hold(it); err != nil {
+	if _, err := w.hold(it); err != nil {
 		return err
 	}
 	if h.key == "" {
@@ -212,21 +212,27 @@ func (h *header) places() (p [][]byte) {
 }
 
 // hold makes the task the holder of its keys: if memory knows that it is, or unless
-// a newer one is. A stale one is no holder, and one that has ended takes no key from others.
-func (w *writer) hold(it *item) error {
+// a newer one is. A stale one is no holder, though it may have a higher ID than the one
+// that is (see latest.go), and one that has ended takes no key from others. It returns how
+// many keys it has come to hold.
+func (w *writer) hold(it *item) (puts int, err error) {
 	id := it.header.id[:]
 	takes := func(holder []byte, holds, lost bool) bool {
 		return holder == nil || !lost && (holds || bytes.Compare(holder, id) < 0)
 	}
 	if key := it.header.unique; key != "" && takes(w.b.sole.Get(uniquePlace(key)), it.holdsUnique, it.lostUnique) {
 		if err := w.b.sole.Put(uniquePlace(key), id); err != nil {
-			return err
+			return puts, err
 		}
+		puts++
 	}
 	if key := it.header.latest; key != "" && !it.sched.stale && takes(w.b.latestHolder(key), it.holdsLatest, it.lostLatest) {
-		return w.b.sole.Put(latestPlace(key), id)
+		if err := w.b.sole.Put(latestPlace(key), id); err != nil {
+			return puts, err
+		}
+		puts++
 	}
-	return nil
+	return puts, nil
 }
 
 // outdate marks the holder of a LatestOnly key, if the database has one, as replaced
