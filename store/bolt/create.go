@@ -28,10 +28,10 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	if len(tasks) == 0 {
 		return nil
 	}
+	if err := checkKeys(tasks); err != nil {
+		return err
+	}
 	for i := range tasks {
-		if t := &tasks[i]; max(len(t.Key), len(t.Unique), len(t.LatestOnly)) > outbox.MaxKeyBytes {
-			return fmt.Errorf("%w: a key of %q has more than %d bytes", outbox.ErrTooLarge, t.Name, outbox.MaxKeyBytes)
-		}
 		if tasks[i].ID.Time() > outbox.MaxIDTime { // also maxID, which is none of a task
 			return fmt.Errorf("%w: no ID is left above %s", outbox.ErrInvalid, tasks[i].ID)
 		}
@@ -70,6 +70,17 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 		return err
 	}
 	s.reportLeases(tasks, d.entries)
+	return nil
+}
+
+// checkKeys refuses keys that are too long for the database: a checkpoint would fail on them
+// when the tasks are accepted already.
+func checkKeys(tasks []outbox.Task) error {
+	for i := range tasks {
+		if t := &tasks[i]; max(len(t.Key), len(t.Unique), len(t.LatestOnly)) > outbox.MaxKeyBytes {
+			return fmt.Errorf("%w: a key of %q has more than %d bytes", outbox.ErrTooLarge, t.Name, outbox.MaxKeyBytes)
+		}
+	}
 	return nil
 }
 

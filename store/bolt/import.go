@@ -31,6 +31,9 @@ func (s *Store) Import(ctx context.Context, tasks []outbox.Task) (int, error) {
 	if err := outbox.CheckImport(tasks); err != nil || len(tasks) == 0 {
 		return 0, err
 	}
+	if err := checkKeys(tasks); err != nil {
+		return 0, err
+	}
 	if err := s.admission(ctx); err != nil {
 		return 0, err
 	}

@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -212,4 +213,23 @@ func TestStore_Import_BesideItsOwnEnd(t *testing.T) {
 		}
 		audit(t, s)
 	})
+}
+
+// A key that has no place in the database is refused, as Create refuses it, and not found out
+// by a checkpoint when the task is accepted already (P1).
+func TestStore_Import_LongKeys(t *testing.T) {
+	s := open(t, t.TempDir())
+	long := strings.Repeat("k", 1<<16)
+	for name, set := range map[string]func(*outbox.Task){
+		"key":    func(t *outbox.Task) { t.Key = long },
+		"unique": func(t *outbox.Task) { t.Unique = long },
+		"latest": func(t *outbox.Task) { t.LatestOnly = long },
+	} {
+		list := foreign(2)
+		set(&list[1])
+		_, err := s.Import(t.Context(), list)
+		require.ErrorIs(t, err, outbox.ErrTooLarge, name)
+	}
+	require.Zero(t, stats(t, s).Accepted)
+	require.NoError(t, s.Flush())
 }
