@@ -44,10 +44,8 @@ func newBatch(tasks []outbox.Task) (*batch, error) {
 	b := &batch{tasks: tasks, replaced: make([]bool, len(tasks))}
 	ids, uniques, keys := map[outbox.ID]bool{}, map[string]bool{}, map[string]bool{}
 	latest := map[string]int{}
-	size := 0
 	for i := range tasks {
 		t := &tasks[i]
-		size += len(t.Payload)
 		if !t.ID.IsZero() {
 			if ids[t.ID] {
 				return nil, fmt.Errorf("task %d: ID %s: %w", i, t.ID, outbox.ErrDuplicate)
@@ -84,11 +82,23 @@ func newBatch(tasks []outbox.Task) (*batch, error) {
 			}
 		}
 	}
-	if size > maxBatchBytes {
-		return nil, fmt.Errorf("payloads of %d bytes, the limit for one call is %d: %w", size, maxBatchBytes, outbox.ErrTooLarge)
-	}
-	return b, nil
+	return b, tooLarge(tasks)
 }
+
+// tooLarge refuses payloads that are too large together, or returns nil.
+func tooLarge(tasks []outbox.Task) error {
+	size := 0
+	for i := range tasks {
+		size += len(tasks[i].Payload)
+	}
+	if size > maxBatchBytes {
+		return fmt.Errorf("payloads of %d bytes, the limit for one call is %d: %w", size, maxBatchBytes, outbox.ErrTooLarge)
+	}
+	return nil
+}
+
+// classOf is the priority that the store goes by: the nearest that there is.
+func classOf(p outbox.Priority) outbox.Priority { return min(max(p, outbox.Low), outbox.High) }
 
 // stays is how many of the batch are not replaced by others of it.
 func (b *batch) stays() (n int64) {
@@ -128,7 +138,7 @@ func (b *batch) args(lease time.Duration) (blob []byte, lists []any) {
 		l[12].text(t.Unique)
 		l[13].int(int64(max(t.UniqueFor, 0)))
 		l[14].text(t.LatestOnly)
-		l[15].int(int64(min(max(t.Priority, outbox.Low), outbox.High)))
+		l[15].int(int64(classOf(t.Priority)))
 		l[16].int(int64(min(t.KeyPolicy, outbox.ParkWholeKey)))
 		l[17].text(string(packFailures(t.Failures)))
 		l[18].int(int64(t.RetryBase))
@@ -157,7 +167,7 @@ func (b *batch) fill() {
 		t := &b.tasks[i]
 		t.ID, t.CreatedAt, t.DueAt, t.ExpiresAt = m.id, m.created, m.due, m.expires
 		t.State, t.Reason, t.Token, t.Attempt = m.state, "", uint64(m.token), 0
-		t.Priority = min(max(t.Priority, outbox.Low), outbox.High)
+		t.Priority = classOf(t.Priority)
 		t.KeyPolicy = min(t.KeyPolicy, outbox.ParkWholeKey)
 		if t.State == outbox.InFlight {
 			t.Attempt = t.Attempts + 1

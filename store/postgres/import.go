@@ -22,8 +22,8 @@ func (s *Store) Import(ctx context.Context, tasks []outbox.Task) (int, error) {
 	if err := outbox.CheckImport(tasks); err != nil || len(tasks) == 0 {
 		return 0, err
 	}
-	if size := payloads(tasks); size > maxBatchBytes {
-		return 0, fmt.Errorf("postgres: import: payloads of %d bytes, the limit for one call is %d: %w", size, maxBatchBytes, outbox.ErrTooLarge)
+	if err := tooLarge(tasks); err != nil {
+		return 0, fmt.Errorf("postgres: import: %w", err)
 	}
 	n := 0
 	err := s.run(ctx, "import", func(ctx context.Context, w *work) (err error) {
@@ -35,13 +35,6 @@ func (s *Store) Import(ctx context.Context, tasks []outbox.Task) (int, error) {
 	}
 	s.notify()
 	return n, nil
-}
-
-func payloads(tasks []outbox.Task) (size int) {
-	for i := range tasks {
-		size += len(tasks[i].Payload)
-	}
-	return size
 }
 
 func isDead(t outbox.Task) bool { return t.State == outbox.Dead }

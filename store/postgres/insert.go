@@ -91,7 +91,7 @@ func (w *work) insert(ctx context.Context, b *batch) error {
 			w.dropped.Coalesced++
 			continue
 		}
-		w.ledger.at(m.state, int(min(max(t.Priority, outbox.Low), outbox.High)), 1)
+		w.ledger.at(m.state, int(classOf(t.Priority)), 1)
 		if !m.head {
 			w.mark(t.Key)
 		}
