@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync"
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/wal"
@@ -39,6 +40,7 @@ func (s *Store) flush(ctx context.Context) error {
 		return err
 	}
 	rest := snap.items
+	defer func() { snap.free(rest) }()
 	for p := newPace(); ; {
 		n, kind, err := s.nextChunk(rest, p)
 		last := n == len(rest)
@@ -87,7 +89,7 @@ func (s *Store) takeSnapshot() *snapshot {
 		pos:   s.applied,
 		since: s.since,
 		state: state{checkpoint: s.applied, lastID: s.ids.last, seen: s.moment(), gaps: s.gaps, gapsAt: s.applied},
-		items: make([]item, len(entries)),
+		items: emptyItems(len(entries)),
 	}
 	for i, e := range entries {
 		e.flushing = true
@@ -97,6 +99,25 @@ func (s *Store) takeSnapshot() *snapshot {
 		it.holdsLatest = e.latest != "" && s.overlay.latest[e.latest] == e
 	}
 	return snap
+}
+
+// items keeps the array of a snapshot, which has megabytes, for the next one, if that comes
+// before the collector.
+var items sync.Pool
+
+// emptyItems returns so many items.
+func emptyItems(n int) []item {
+	if kept, _ := items.Get().(*[]item); kept != nil && cap(*kept) >= n {
+		return (*kept)[:n]
+	}
+	return make([]item, n)
+}
+
+// free ends the use of a snapshot, which must not keep alive what has left memory (P7): what
+// of it was not cleared is left.
+func (snap *snapshot) free(left []item) {
+	clear(left)
+	items.Put(&snap.items)
 }
 
 // inOrder lists what is durable: first what is stale, for only memory may know that it is,
@@ -184,12 +205,13 @@ func (s *Store) flushChunk(snap *snapshot, items []item, last bool, kind growth)
 		}
 	}
 	largest := s.largest.Load()
-	for i := len(items) - 1; i >= 0; i-- { // from the end, where a heap is cheapest to take from
+	for i := range items {
 		if items[i].adds() {
 			largest = max(largest, int64(len(items[i].raw)))
 		}
 		s.flushed(&items[i])
 	}
+	s.overlay.sweep()
 	s.largest.Store(largest)
 	if last && snap.pos != s.checkpoint {
 		s.base.add(snap.since, 1)
@@ -257,36 +279,6 @@ func (s *Store) putChunk(tx *bbolt.Tx, snap *snapshot, items []item, last bool) 
 		}
 	}
 	return w, nil
-}
-
-// flushed notes that the database has an item, and lets its entry leave memory if
-// nothing has happened to it since. mu is held.
-func (s *Store) flushed(it *item) {
-	e, o := it.e, &s.overlay
-	e.flushing = false
-	if it.dirty {
-		e.home, e.homeWhen = it.target(), firstLook(it.sched.due, it.header.expires)
-		if it.target() == homeTasks && it.header.key != "" {
-			o.hasKeys = true
-		}
-		o.hasKeys = o.hasKeys || it.parks()
-	}
-	if e.changes != it.changes {
-		return // it stays dirty; the next checkpoint brings what came after
-	}
-	e.rewritten = false
-	o.clean(e)
-	if e.phase == idle && !s.mustStay(e) {
-		o.evict(e)
-	}
-}
-
-// mustStay reports whether an entry knows something that the database does not: a
-// release is never written, so the due time that it gave is in memory only. It is
-// forgotten once it has passed and memory is short. mu is held.
-func (s *Store) mustStay(e *entry) bool {
-	return !e.gone && e.state == outbox.Waiting && e.due != e.sched.due &&
-		(e.due > s.clock.now() || !s.overlay.over(s.opts.softEntries, softBytes))
 }
 
 // abandonFlush ends a flush that failed: what it did not write stays as it is.

@@ -45,6 +45,7 @@ type entry struct {
 	in       *queue // that it belongs to, while it is in memory
 	at       int    // index in ready or latest of its queue; -1 = not there
 	late     bool   // it is in latest
+	leaving  bool   // it leaves that heap with many others: see thin
 	leasedAt int    // index in leases; -1 = not there
 	lane     *lane
 	left     *lane // the lane that counts it among those that left

@@ -64,6 +64,27 @@ func (h *heap) remove(e *entry) {
 	}
 }
 
+// sweep takes out all that are leaving.
+func (h *heap) sweep() {
+	kept := h.list[:0]
+	for _, e := range h.list {
+		if e.leaving {
+			*h.index(e) = -1
+			continue
+		}
+		*h.index(e) = len(kept)
+		kept = append(kept, e)
+	}
+	if len(kept) == len(h.list) {
+		return
+	}
+	clear(h.list[len(kept):])
+	h.list = kept
+	for i := len(kept)/2 - 1; i >= 0; i-- {
+		h.down(i)
+	}
+}
+
 func (h *heap) set(i int, e *entry) int {
 	h.list[i] = e
 	*h.index(e) = i

@@ -23,6 +23,8 @@ type overlay struct {
 	latest  map[string]*entry
 	parks   map[string][]*entry // dead letters that park their key, by key
 
+	thinned []*queue // of which evict has marked entries: see sweep
+
 	victims [3]victims // who goes first when a quota is used up, by home
 
 	oldest, newest *entry // the dirty list, in the order of dirtyAt
@@ -279,28 +281,6 @@ func (o *overlay) keepLane(e *entry) {
 	if e.key != "" && e.left == nil {
 		e.left = o.lane(e.key)
 		e.left.left++
-	}
-}
-
-// evict takes a clean idle entry out of memory; a refill will find it again in the
-// database.
-func (o *overlay) evict(e *entry) {
-	if e.gone || e.state == outbox.Dead {
-		o.handOver(e)
-		o.forget(e)
-		return
-	}
-	l := e.lane
-	o.leave(e)
-	e.lane = nil
-	e.in.look(spot{e.homeWhen, e.id})
-	o.forget(e)
-	switch {
-	case l == nil:
-	case len(l.waiting) == 0 && l.busy == nil && l.left == 0:
-		o.dropLane(l) // the database lists the head
-	default:
-		o.limitSeen(l.key, e.id)
 	}
 }
 

@@ -67,6 +67,8 @@ type queue struct {
 	ready  heap // what may be claimed, once it is due
 	latest heap // what of it was due when a claim last took the newest first
 
+	thinned bool // it is in overlay.thinned
+
 	floor spot // where the next refill begins: see I3
 
 	// The same from the other end, for claims that take the newest first: all that is
