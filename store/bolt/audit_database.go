@@ -30,7 +30,7 @@ func (a *auditor) database(path string) error {
 		check  func(k, v []byte)
 	}{
 		{a.b.tasks, a.waitingTask}, {a.b.dead, a.deadTask}, {a.b.retries, a.retry},
-		{a.b.due, a.place}, {a.b.keys, a.keys()}, {a.b.sole, a.holder},
+		{a.b.due, a.places()}, {a.b.keys, a.keys()}, {a.b.sole, a.holder},
 	} {
 		if err := a.each(one.bucket, one.check); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (a *auditor) waitingTask(k, v []byte) {
 	switch key := l.header.key; {
 	case key != "" && !has(a.b.keys, keyPlace(key, id)):
 		a.wrong("task %s is not in the line of its key %q", id, key)
-	case key == "" && !has(a.b.due, l.header.at(when).key()):
+	case key == "" && !lists(a.b.due, l.header.at(when)):
 		a.wrong("task %s is not listed as due at %d", id, when)
 	}
 }
@@ -227,13 +227,32 @@ func (a *auditor) listed(id outbox.ID) (at place, h header, waits, known bool) {
 	return h.at(firstLook(due, h.expires)), h, true, true
 }
 
-// place checks an entry of the due bucket. A former head of a key may be listed.
-func (a *auditor) place(k, _ []byte) {
-	p, ok := placeOf(k)
-	if !ok {
-		a.wrong("due: a key of %d bytes", len(k))
-		return
+// places checks a key of the due bucket, and all places in its sheet.
+func (a *auditor) places() func(k, v []byte) {
+	var last place
+	var spots []spot
+	return func(k, v []byte) {
+		p, ok := placeOf(k)
+		if !ok {
+			a.wrong("due: a key of %d bytes", len(k))
+			return
+		}
+		var err error
+		if spots, err = readSheet(spots[:0], k, v); err != nil {
+			a.wrong("due: %v", err)
+		}
+		if last.queue == p.queue && !last.before(p.spot) {
+			a.wrong("due: task %s is listed within the sheet before it, which ends with %s", p.id, last.id)
+		}
+		for _, at := range spots {
+			last = place{p.queue, at}
+			a.place(last)
+		}
 	}
+}
+
+// place checks a place of the due bucket. A former head of a key may be listed.
+func (a *auditor) place(p place) {
 	m, inMemory := a.memory[p.id]
 	switch at, h, waits, known := a.listed(p.id); {
 	case m.damaged: // a checkpoint takes it away
@@ -283,7 +302,7 @@ func (a *auditor) keys() func(k, _ []byte) {
 		switch at, _, waits, known := a.listed(id); {
 		case !waits:
 			a.wrong("task %s is in the line of key %q, but does not wait", id, key)
-		case head && known && !has(a.b.due, at.key()):
+		case head && known && !lists(a.b.due, at):
 			a.wrong("task %s is the head of key %q, but is not listed as due", id, key)
 		}
 	}

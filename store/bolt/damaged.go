@@ -69,7 +69,7 @@ func (l *loaded) spoilt(b buckets, id outbox.ID, v []byte, err error) *loaded {
 		due = s.due
 	}
 	l.listed = firstLook(due, h.expires)
-	l.unsure = l.header.key != h.key || l.header.key == "" && !has(b.due, l.header.at(l.listed).key())
+	l.unsure = l.header.key != h.key || l.header.key == "" && !lists(b.due, l.header.at(l.listed))
 	return l
 }
 
@@ -197,11 +197,13 @@ func (w *writer) forgetPlaces() error {
 	if len(w.unsure) == 0 {
 		return nil
 	}
+	if err := w.forgetListed(); err != nil {
+		return err
+	}
 	for _, one := range [...]struct {
 		bucket *bbolt.Bucket
 		id     func(k, v []byte) []byte
 	}{
-		{w.b.due, func(k, _ []byte) []byte { return idAtEnd(k) }},
 		{w.b.keys, func(k, _ []byte) []byte { return idAtEnd(k) }},
 		{w.b.sole, func(_, v []byte) []byte { return v }},
 	} {
@@ -219,6 +221,25 @@ func (w *writer) forgetPlaces() error {
 			if err := one.bucket.Delete(k); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// forgetListed is the part of forgetPlaces that is about the due bucket.
+func (w *writer) forgetListed() error {
+	if err := w.due.settle(); err != nil {
+		return err
+	}
+	var gone []place
+	for l := (placeCursor{c: w.b.due.Cursor()}).first(); l.k != nil; l.next() {
+		if p, ok := placeOf(l.k); ok && w.unsure[l.spot().id] {
+			gone = append(gone, place{p.queue, l.spot()})
+		}
+	}
+	for _, p := range gone {
+		if err := w.due.remove(p); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 //
 //	tasks    ID                  -> task, CRC        waits; written once
 //	retries  ID                  -> schedule, CRC    of those tasks that were tried, or have moved
-//	due      queue, due time, ID -> nothing          of tasks without a key and of the heads of keys; see place.go
+//	due      queue, due time, ID -> those behind it  of tasks without a key and of the heads of keys; see place.go, sheet.go
 //	keys     length, key, ID     -> nothing          of tasks with a key
 //	sole     'u' or 'l', key     -> ID               holders of Unique and LatestOnly keys
 //	dead     ID                  -> task, schedule, reason, CRC
@@ -54,8 +54,8 @@ type getter interface{ Get(key []byte) []byte }
 
 // formatVersion is that of the database. Version 1 had no usage record, version 2 one
 // without classes, and both listed all tasks in one queue, where they stay: see
-// queueName. They are brought to version 3 when they are opened.
-const formatVersion = 3
+// queueName. Version 3 had no sheets. They are brought to version 4 when they are opened.
+const formatVersion = 4
 
 // buckets are the store's buckets as one transaction sees them.
 type buckets struct {

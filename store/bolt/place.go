@@ -2,7 +2,9 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"strings"
 
 	"github.com/goutbox/goutbox/outbox"
 )
@@ -23,7 +25,10 @@ const spotSize = 8 + 16
 
 // legacyByte is the least that a key of the legacy queue begins with: times of this age
 // begin with far higher ones.
-const legacyByte = 3
+const (
+	legacyByte = 3
+	legacyWhen = legacyByte<<56 - 1<<63
+)
 
 // key is the place's key in the bucket:
 //
@@ -35,12 +40,30 @@ func (p place) key() []byte { return p.append(make([]byte, 0, 2+len(p.queue.name
 // append appends the place's key.
 func (p place) append(k []byte) []byte {
 	k = p.queue.append(k)
-	when := uint64(p.when) ^ (1 << 63)
 	if p.queue.legacy {
-		when = max(when, legacyByte<<56)
+		p.when = max(p.when, legacyWhen)
 	}
-	k = binary.BigEndian.AppendUint64(k, when)
+	return p.spot.append(k)
+}
+
+// append appends what a place of the spot ends with.
+func (p spot) append(k []byte) []byte {
+	k = binary.BigEndian.AppendUint64(k, uint64(p.when)^(1<<63))
 	return append(k, p.id[:]...)
+}
+
+// compare is the order of keys.
+func (p place) compare(q place) int {
+	if a, b := p.queue, q.queue; a != b {
+		switch {
+		case a.legacy:
+			return 1
+		case b.legacy:
+			return -1
+		}
+		return cmp.Or(cmp.Compare(b.class, a.class), cmp.Compare(len(a.name), len(b.name)), strings.Compare(a.name, b.name))
+	}
+	return p.spot.compare(q.spot)
 }
 
 // placeOf is the reverse of key.

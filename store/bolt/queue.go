@@ -1,6 +1,8 @@
 package bolt
 
 import (
+	"cmp"
+
 	"github.com/goutbox/goutbox/outbox"
 )
 
@@ -215,5 +217,8 @@ var (
 func (p spot) before(q spot) bool {
 	return p.when < q.when || p.when == q.when && p.id.Compare(q.id) < 0
 }
+
+// compare is before as a sort wants it.
+func (p spot) compare(q spot) int { return cmp.Or(cmp.Compare(p.when, q.when), p.id.Compare(q.id)) }
 
 func (e *entry) spot() spot { return spot{e.when, e.id} }

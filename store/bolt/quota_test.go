@@ -560,7 +560,7 @@ func TestQuota_Upgrade(t *testing.T) {
 	db := openDB(t, filepath.Join(dir, "outbox.db"), nil)
 	require.NoError(t, db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket([]byte("goutbox")).Bucket([]byte("meta"))
-		require.EqualValues(t, 3, meta.Get([]byte("format"))[0])
+		require.EqualValues(t, 4, meta.Get([]byte("format"))[0])
 		require.Len(t, meta.Get([]byte("usage")), 10*8+4)
 		return nil
 	}))

@@ -21,6 +21,7 @@ type indexer struct {
 	puts   int
 	drops  int
 	queues map[queueName]bool // into which a task was put
+	last   place              // of the due bucket that wrongPlace has found right
 }
 
 func newIndexer(b buckets) indexer { return indexer{w: newWriter(b), queues: map[queueName]bool{}} }
@@ -53,7 +54,7 @@ func (s *Store) reindex() (err error) {
 			if x.puts+x.drops == 0 {
 				return errLookOnly
 			}
-			return nil
+			return raiseFormat(b, s.path)
 		})
 		if !errors.Is(err, bolterrors.ErrMaxSizeReached) || !s.owned || bytes > 1<<40 {
 			break
@@ -127,8 +128,11 @@ func (x *indexer) run() error {
 	}
 	for from := []byte(nil); ; {
 		next, err := x.headsFrom(from, mendAtOnce)
-		if from = next; err != nil || from == nil {
+		if err != nil {
 			return err
+		}
+		if from = next; from == nil {
+			return x.w.due.settle()
 		}
 	}
 }
@@ -171,16 +175,34 @@ func (x *indexer) each(bucket *bbolt.Bucket, f func(k, v []byte) error) error {
 	return nil
 }
 
-func (x *indexer) wrongPlace(k, _ []byte) bool {
+// wrongPlace looks at all that a key of the due bucket lists. What is right of it comes back
+// as missing.
+func (x *indexer) wrongPlace(k, v []byte) bool {
 	p, ok := placeOf(k)
 	if !ok {
 		return true
 	}
-	l := load(x.w.b, p.id)
-	if l == nil || l.home != homeTasks {
+	spots, err := readSheet(nil, k, v)
+	if err != nil || !x.sheetBefore(p, spots) {
 		return true
 	}
-	return l.bad == nil && l.place() != p
+	for _, at := range spots {
+		l := load(x.w.b, at.id)
+		if l == nil || l.home != homeTasks || l.bad == nil && l.place() != (place{p.queue, at}) {
+			return true
+		}
+	}
+	return false
+}
+
+// sheetBefore reports whether a key comes behind all that the one before lists, and takes
+// its place.
+func (x *indexer) sheetBefore(first place, spots []spot) bool {
+	if x.last.queue == first.queue && !x.last.before(first.spot) {
+		return false
+	}
+	x.last = place{first.queue, spots[len(spots)-1]}
+	return true
 }
 
 // keyAndID splits a place of the keys bucket.
@@ -248,12 +270,12 @@ func (x *indexer) missing(k, v []byte) error {
 
 // list puts a task into the due bucket if it is not there.
 func (x *indexer) list(at place) error {
-	if has(x.w.b.due, at.key()) {
+	if lists(x.w.b.due, at) {
 		return nil
 	}
 	x.puts++
 	x.queues[at.queue] = true
-	return x.w.b.due.Put(at.key(), nil)
+	return x.w.due.add(at)
 }
 
 // headsFrom sees to it that the head of each key is listed, for so many keys from a place

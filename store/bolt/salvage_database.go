@@ -213,6 +213,9 @@ func (r *rebuild) indexes() error {
 	for from := []byte(nil); ; {
 		x := newIndexer(r.b)
 		next, err := x.headsFrom(from, chunkEntries)
+		if err == nil {
+			err = x.w.due.settle()
+		}
 		if err == nil && next != nil {
 			err = errors.Join(r.commit(), r.room(0))
 		}
@@ -234,6 +237,9 @@ func (r *rebuild) places(of func(buckets) *bbolt.Bucket, missing func(x *indexer
 			}
 			n++
 		}
+		if err := x.w.due.settle(); err != nil {
+			return err
+		}
 		if from = bytes.Clone(k); from == nil {
 			return nil
 		}
@@ -245,11 +251,21 @@ func (r *rebuild) places(of func(buckets) *bbolt.Bucket, missing func(x *indexer
 
 // missed are the tasks that the old indexes name and the new database does not have.
 func (r *rebuild) missed(is func(outbox.ID)) {
+	for p := range r.v.pairs(bucketDue) {
+		if len(p.k) < spotSize {
+			continue
+		}
+		spots, _ := readSheet(nil, p.k, p.v)
+		for _, at := range spots {
+			if load(r.b, at.id) == nil {
+				is(at.id)
+			}
+		}
+	}
 	for _, one := range [...]struct {
 		bucket []byte
 		id     func(p pair) []byte
 	}{
-		{bucketDue, func(p pair) []byte { return idAtEnd(p.k) }},
 		{bucketKeys, func(p pair) []byte { return idAtEnd(p.k) }},
 		{bucketRetries, func(p pair) []byte {
 			if _, err := checkCRC(p.k, p.v); err != nil {

@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 
 	"github.com/goutbox/goutbox/outbox"
-	"go.etcd.io/bbolt"
 )
 
 // queueScan is the part of a refill that is about one queue.
@@ -21,16 +20,17 @@ type queueScan struct {
 // scanDue reads what is due in the queues that are wanted. Tasks with a key may have an
 // older one in front of them, so their lanes are looked up as well.
 func (r *refillResult) scanDue(b buckets) {
-	c := b.due.Cursor()
+	l := &placeCursor{c: b.due.Cursor()}
+	defer func() { r.bad = append(r.bad, l.bad...) }()
 	for i := range r.scans {
 		if i > 0 && r.full() {
 			r.scans = r.scans[:i]
 			return
 		}
 		if r.newest {
-			r.scanNewest(b, c, &r.scans[i])
+			r.scanNewest(b, l, &r.scans[i])
 		} else {
-			r.scanOldest(b, c, &r.scans[i])
+			r.scanOldest(b, l, &r.scans[i])
 		}
 		if r.broken != nil {
 			return
@@ -41,13 +41,9 @@ func (r *refillResult) scanDue(b buckets) {
 func (r *refillResult) full() bool { return len(r.found) >= refillEntries || r.bytes >= refillBytes }
 
 // scanOldest reads a queue from its floor on.
-func (r *refillResult) scanOldest(b buckets, c *bbolt.Cursor, q *queueScan) {
-	up := climb{from: place{q.name, q.floor}.key()}
-	for k, _ := c.Seek(up.from); k != nil; k, _ = c.Next() {
-		if r.broken = up.to(k, bucketDue); r.broken != nil {
-			return
-		}
-		p, here, end := r.spotIn(q, k)
+func (r *refillResult) scanOldest(b buckets, l *placeCursor, q *queueScan) {
+	for l.seek(place{q.name, q.floor}.key()); l.k != nil; l.next() {
+		p, here, end := r.spotIn(q, l)
 		if end {
 			break
 		}
@@ -60,36 +56,26 @@ func (r *refillResult) scanOldest(b buckets, c *bbolt.Cursor, q *queueScan) {
 		}
 		r.take(b, q, p)
 	}
-	q.floor = spotEnd
+	r.broken, q.floor = l.err, spotEnd
 }
 
 // scanNewest reads what is due of a queue backwards, from its roof or, if more may have
 // become due since, from there. Of that it reads what memory does not know already.
-func (r *refillResult) scanNewest(b buckets, c *bbolt.Cursor, q *queueScan) {
+func (r *refillResult) scanNewest(b buckets, l *placeCursor, q *queueScan) {
 	known, from := queueScan{}, q.roof
 	unseen := q.above.when <= r.now || q.roof.when > r.now
 	if unseen {
 		known, from = *q, spot{r.now, maxID}
 	}
 	at := place{q.name, from}.key()
-	k, _ := c.Seek(at)
 	if unseen {
-		q.top, q.above = from, r.firstFrom(c, q, k)
-		k, _ = c.Seek(at)
-	}
-	switch {
-	case k == nil:
-		k, _ = c.Last()
-	case !bytes.Equal(k, at):
-		k, _ = c.Prev()
-	}
-	for last := []byte(nil); k != nil; k, _ = c.Prev() {
-		if last != nil && bytes.Compare(k, last) >= 0 {
-			r.broken = fmt.Errorf("%w: the keys of bucket %s do not rise, at %x: a page is damaged", outbox.ErrCorrupt, bucketDue, k)
+		q.top, q.above = from, r.firstFrom(l, q, at)
+		if r.broken = l.err; r.broken != nil {
 			return
 		}
-		last = k
-		p, here, end := r.spotIn(q, k)
+	}
+	for l.seekBack(at); l.k != nil; l.prev() {
+		p, here, end := r.spotIn(q, l)
 		switch {
 		case end:
 			q.roof = spotStart
@@ -105,13 +91,13 @@ func (r *refillResult) scanNewest(b buckets, c *bbolt.Cursor, q *queueScan) {
 		}
 		r.take(b, q, p)
 	}
-	q.roof = spotStart
+	r.broken, q.roof = l.err, spotStart
 }
 
-// firstFrom returns the first spot of a queue from a key on, at which the cursor is.
-func (r *refillResult) firstFrom(c *bbolt.Cursor, q *queueScan, k []byte) spot {
-	for ; k != nil; k, _ = c.Next() {
-		p, here, end := r.spotIn(q, k)
+// firstFrom returns the first spot of a queue from a place on.
+func (r *refillResult) firstFrom(l *placeCursor, q *queueScan, at []byte) spot {
+	for l.seek(at); l.k != nil; l.next() {
+		p, here, end := r.spotIn(q, l)
 		if here {
 			return p
 		}
@@ -122,15 +108,15 @@ func (r *refillResult) firstFrom(c *bbolt.Cursor, q *queueScan, k []byte) spot {
 	return spotEnd
 }
 
-// spotIn reads a key of the due bucket. It is here if it is one of the queue, and at the
-// end if it is one of another queue. A key that is none is noted, and passed over (P11).
-func (r *refillResult) spotIn(q *queueScan, k []byte) (p spot, here, end bool) {
+// spotIn reads where a cursor stands. It is here if that is in the queue, and at the
+// end if it is in another one. A key that is no place is noted, and passed over (P11).
+func (r *refillResult) spotIn(q *queueScan, l *placeCursor) (p spot, here, end bool) {
 	r.places++
-	if p, here = spotIn(q.prefix, k); here {
-		return p, true, false
+	if _, here = spotIn(q.prefix, l.k); here {
+		return l.spot(), true, false
 	}
-	if _, end = placeOf(k); !end {
-		r.bad = append(r.bad, fmt.Errorf("%w: place of %d bytes in the due bucket", outbox.ErrCorrupt, len(k)))
+	if _, end = placeOf(l.k); !end {
+		r.bad = append(r.bad, fmt.Errorf("%w: place of %d bytes in the due bucket", outbox.ErrCorrupt, len(l.k)))
 	}
 	return p, false, end
 }

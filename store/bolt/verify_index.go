@@ -39,6 +39,7 @@ type window struct {
 	dead        []indexed // of which key is 0 if they park none
 	after, last outbox.ID
 	first       bool
+	spots       []spot
 }
 
 func (w *window) add(in indexed) { w.tasks = append(w.tasks, in) }
@@ -59,8 +60,9 @@ func (w *window) find(id outbox.ID) *indexed {
 // close holds the window against the indexes and begins the next one.
 func (w *window) close(last outbox.ID) {
 	w.last = last
+	var listed place
 	for p := range w.v.pairs(bucketDue) {
-		w.due(p)
+		w.due(p, &listed)
 	}
 	keys := keyLine{window: w}
 	for p := range w.v.pairs(bucketKeys) {
@@ -84,20 +86,36 @@ func (w *window) close(last outbox.ID) {
 	w.tasks, w.dead, w.after, w.first = w.tasks[:0], w.dead[:0], last, false
 }
 
-// due checks an entry of the due bucket. A former head of a key may be listed.
-func (w *window) due(p pair) {
-	at, ok := placeOf(p.k)
-	switch {
-	case !ok && w.first:
-		w.v.bad(p, bucketDue, outbox.ID{}, "a key of %d bytes", len(p.k))
+// due checks a key of the due bucket, and all places in its sheet. last is the place before.
+func (w *window) due(p pair, last *place) {
+	first, ok := placeOf(p.k)
+	if !ok {
+		if w.first {
+			w.v.bad(p, bucketDue, outbox.ID{}, "a key of %d bytes", len(p.k))
+		}
 		return
-	case !ok, !w.has(at.id):
+	}
+	spots, err := readSheet(w.spots[:0], p.k, p.v)
+	w.spots = spots
+	if w.first && err != nil {
+		w.v.wrong(p, bucketDue, first.id, err)
+	}
+	if w.first && last.queue == first.queue && !last.before(first.spot) {
+		w.v.bad(p, bucketDue, first.id, "it is listed within the sheet before it")
+	}
+	for _, at := range spots {
+		*last = place{first.queue, at}
+		w.place(p, *last)
+	}
+}
+
+// place checks a place of the due bucket. A former head of a key may be listed.
+func (w *window) place(p pair, at place) {
+	if !w.has(at.id) {
 		return
 	}
 	in := w.find(at.id)
 	switch {
-	case len(p.v) != 0:
-		w.v.bad(p, bucketDue, at.id, "%d bytes where there are none", len(p.v))
 	case in == nil:
 		w.v.bad(p, bucketDue, at.id, "it is listed as due at %d, but does not wait", at.when)
 	case in.bad:

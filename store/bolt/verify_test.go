@@ -98,7 +98,7 @@ func verify(t testing.TB, dir string) bolt.Report {
 
 // The stores of all versions are healthy.
 func TestVerify_Golden(t *testing.T) {
-	for _, version := range []string{"testdata/v1", "testdata/v2"} {
+	for _, version := range []string{"testdata/v1", "testdata/v2", "testdata/v3", "testdata/v3-task3", golden} {
 		dir := t.TempDir()
 		copyDir(t, version, dir)
 		r := verify(t, dir)

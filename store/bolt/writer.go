@@ -55,9 +55,9 @@ func (it *item) target() home {
 // writer brings the database's buckets up to date, in one transaction.
 type writer struct {
 	b      buckets
-	keys   map[string]bool    // ordering keys whose head may have changed
+	keys   map[string]bool // ordering keys whose head may have changed
+	due    lister
 	listed []place            // what was put into the due bucket
-	key    []byte             // of the last of them
 	delta  usage              // what was put and deleted
 	unsure map[outbox.ID]bool // damaged tasks that may still be in the indexes
 	now    int64              // on the store's clock; 0 where nothing depends on it
@@ -74,7 +74,7 @@ type writer struct {
 func newWriter(b buckets) *writer {
 	b.tasks.FillPercent = 0.9
 	b.due.FillPercent = 0.9
-	return &writer{b: b, keys: map[string]bool{}, unsure: map[outbox.ID]bool{}, unsureDead: map[outbox.ID]bool{}}
+	return &writer{b: b, due: lister{due: b.due}, keys: map[string]bool{}, unsure: map[outbox.ID]bool{}, unsureDead: map[outbox.ID]bool{}}
 }
 
 // put makes the database agree with the item, wherever it had the task before.
@@ -152,7 +152,7 @@ func (w *writer) putWaiting(it *item) error {
 		}
 	}
 	if moved {
-		if err := w.b.due.Delete(h.at(it.homeWhen).key()); err != nil {
+		if err := w.due.remove(h.at(it.homeWhen)); err != nil {
 			return err
 		}
 	}
@@ -181,7 +181,7 @@ func (w *writer) removeWaiting(it *item) error {
 	if err := w.b.retries.Delete(id); err != nil {
 		return err
 	}
-	if err := w.b.due.Delete(h.at(it.homeWhen).key()); err != nil {
+	if err := w.due.remove(h.at(it.homeWhen)); err != nil {
 		return err
 	}
 	if h.key != "" {
@@ -252,7 +252,10 @@ func (w *writer) outdate(latest string, now int64) (at place, err error) {
 	if l == nil || l.bad != nil || l.home != homeTasks {
 		return at, nil
 	}
-	if err := w.b.due.Delete(l.place().key()); err != nil {
+	if err := w.due.settle(); err != nil { // it may be among what was added
+		return at, err
+	}
+	if err := w.due.remove(l.place()); err != nil {
 		return at, err
 	}
 	l.sched.stale, l.sched.due = true, min(l.sched.due, now)
@@ -269,8 +272,7 @@ func (w *writer) outdate(latest string, now int64) (at place, err error) {
 
 func (w *writer) list(p place) error {
 	w.listed = append(w.listed, p)
-	w.key = p.append(w.key[:0])
-	return w.b.due.Put(w.key, nil) // which copies the key
+	return w.due.add(p)
 }
 
 // finish writes what depends on all that was put.
@@ -279,6 +281,9 @@ func (w *writer) finish(path string) error {
 		return err
 	}
 	if err := w.listHeads(); err != nil {
+		return err
+	}
+	if err := w.due.settle(); err != nil {
 		return err
 	}
 	return w.account(path)
