@@ -280,7 +280,7 @@ func (s *Store) restore(e *entry) {
 		return
 	}
 	s.overlay.holdIfNewest(e)
-	if e.dirtyAt == 0 && e.home == homeNone {
+	if !e.durable() {
 		e.phase = queued // never accepted: it is undone next
 		return
 	}

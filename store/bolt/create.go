@@ -293,10 +293,12 @@ func (s *Store) unclaimKeys(entries []*entry) {
 }
 
 // unclaim makes an entry that is not to be disappear, and gives the LatestOnly key
-// that it took back.
+// that it took back, unless the task that had it was outdated for good meanwhile. Only a
+// transaction can have done that: records behind e's fail with it, and one in front of it
+// would be that of a task from which e took the key instead.
 func (s *Store) unclaim(e *entry) {
 	s.overlay.forget(e)
-	if p := e.prior; p != nil && s.overlay.entries[p.id] == p && !p.gone {
+	if p := e.prior; p != nil && s.overlay.entries[p.id] == p && !p.gone && !p.sched.stale {
 		p.stale = false
 		s.overlay.latest[p.latest] = p
 	}

@@ -41,7 +41,7 @@ type entry struct {
 	parking  bool   // it is in overlay.parks
 	taken    int64  // until when its Unique key is taken, as the database says; for those who asked
 	stale    bool   // a newer task of its LatestOnly key is there
-	prior    *entry // until it is durable: the task whose LatestOnly key it took over
+	prior    *entry // until it is durable: the task that has its LatestOnly key if its record fails
 	in       *queue // that it belongs to, while it is in memory
 	at       int    // index in ready or latest of its queue; -1 = not there
 	late     bool   // it is in latest
@@ -135,6 +135,9 @@ func later(now int64, delay time.Duration) int64 {
 	}
 	return now + min(int64(delay), never-now)
 }
+
+// durable reports whether the task was accepted: its create record took effect.
+func (e *entry) durable() bool { return e.dirtyAt != 0 || e.home != homeNone }
 
 // inDatabase reports whether the database holds the task, or may do so in a
 // moment.

@@ -45,6 +45,28 @@ func (s *Store) outdateLocked(e *entry) {
 	}
 }
 
+// outdateOlder does that for all that are older than a task which a transaction has
+// committed: the holder of the key, and those who would have it back if the record of the
+// holder failed. mu is held.
+func (s *Store) outdateOlder(latest string, id outbox.ID) {
+	for e := s.overlay.latest[latest]; e != nil; e = e.prior {
+		if e.id.Compare(id) < 0 && s.overlay.entries[e.id] == e {
+			s.outdateLocked(e)
+		}
+	}
+}
+
+// inheritedBy notes that older, which was found in the database when e held its LatestOnly
+// key already, has the key if e's record fails. A transaction has committed it meanwhile.
+func (e *entry) inheritedBy(older *entry) {
+	for e.prior != nil && e.prior.id.Compare(older.id) > 0 {
+		e = e.prior
+	}
+	if !e.durable() {
+		e.prior = older
+	}
+}
+
 // yield gives e's LatestOnly key free.
 func (o *overlay) yield(e *entry) {
 	if e.latest != "" && o.latest[e.latest] == e {

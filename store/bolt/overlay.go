@@ -164,6 +164,7 @@ func (o *overlay) holdIfNewest(e *entry) {
 			o.latest[e.latest] = e
 		case other.id.Compare(e.id) > 0:
 			e.stale = true
+			other.inheritedBy(e)
 		case other != e:
 			other.stale = true
 			o.latest[e.latest] = e

@@ -268,9 +268,7 @@ func (s *Store) commitGroup(g *txGroup) {
 			o.look(it.outdated)
 		}
 		if it.latest != "" {
-			if older := o.latest[it.latest]; older != nil && older.id.Compare(it.id) < 0 {
-				s.outdateLocked(older)
-			}
+			s.outdateOlder(it.latest, it.id)
 		}
 	}
 	s.announceLocked()
