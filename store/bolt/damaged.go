@@ -183,6 +183,17 @@ func (w *writer) keepDamaged(it *item) error {
 	return w.b.damaged.Put(it.header.id[:], append([]byte{byte(it.damaged)}, it.raw...))
 }
 
+// unlistDamaged takes a damaged task out of the due bucket where memory may not know that
+// it is listed: listHeads has put it in front of the queue if it was the head of its key.
+func (w *writer) unlistDamaged(it *item) error {
+	if l := load(w.b, it.header.id); l != nil && l.home == homeTasks {
+		if err := w.b.due.Delete(it.header.at(l.listed).key()); err != nil {
+			return err
+		}
+	}
+	return w.b.due.Delete(it.header.at(0).key())
+}
+
 // forgetPlaces takes those tasks out of the indexes whose values no longer say where
 // they stood. It goes through the indexes once, whole.
 func (w *writer) forgetPlaces() error {

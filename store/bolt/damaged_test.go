@@ -249,6 +249,27 @@ func TestDamaged_MetBy(t *testing.T) {
 	}
 }
 
+// The head of a key that is damaged is put in front of its queue by the checkpoint that
+// changes its key, beside where it was listed. It is taken out of both places.
+func TestDamaged_HeadListedTwice(t *testing.T) {
+	for _, kind := range []string{"bit", "noise"} {
+		t.Run(kind, func(t *testing.T) {
+			dir, made := inDatabase(t, keyed("head", "k"), keyed("second", "k"), keyed("third", "k"))
+			id := made["head"].ID
+			spoil(t, dir, "tasks", id[:], damages[kind])
+			s := open(t, dir, quiet)
+			n, err := s.Delete(t.Context(), made["second"].ID)
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			require.NoError(t, s.Flush())
+			require.Equal(t, []string{"third"}, drainNames(t, s))
+			damagedNow(t, s, id)
+			require.NoError(t, s.Flush())
+			audit(t, s)
+		})
+	}
+}
+
 // Deleting a damaged task works though nobody has met it before, as does deleting one
 // after the other at once.
 func TestDamaged_Delete(t *testing.T) {

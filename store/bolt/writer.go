@@ -175,6 +175,11 @@ func (w *writer) removeWaiting(it *item) error {
 	if it.unsure {
 		w.unsure[h.id] = true
 	}
+	if it.damaged != homeNone {
+		if err := w.unlistDamaged(it); err != nil {
+			return err
+		}
+	}
 	if err := w.b.tasks.Delete(id); err != nil {
 		return err
 	}
