@@ -267,6 +267,7 @@ func (s *Store) undo(c *change) {
 // restore makes an entry wait again whose outcome is not to be.
 func (s *Store) restore(e *entry) {
 	s.overlay.weigh(e)
+	s.spoilt = s.spoilt || e.damaged != homeNone
 	if e.state == outbox.Dead {
 		s.overlay.release(e)
 		e.phase = idle
@@ -275,8 +276,8 @@ func (s *Store) restore(e *entry) {
 	}
 	s.overlay.unpark(e)
 	s.overlay.letGo(e)
-	if e.damaged != homeNone { // it is met again
-		s.overlay.forget(e)
+	if e.damaged != homeNone { // see quarantine
+		e.phase = idle
 		return
 	}
 	s.overlay.holdIfNewest(e)

@@ -99,8 +99,7 @@ func loadDamaged(id outbox.ID, v []byte) *loaded {
 }
 
 // admitDamaged makes an entry of a damaged task, and queues the record that makes it
-// a dead letter. If there is no room for that, it stays as it is until it is met
-// again, and admitDamaged returns nil. mu is held.
+// a dead letter. mu is held.
 func (s *Store) admitDamaged(l *loaded) *entry {
 	e := newEntry(l.header, l.raw)
 	e.damaged, e.unsure = l.from, l.unsure
@@ -113,17 +112,36 @@ func (s *Store) admitDamaged(l *loaded) *entry {
 	if l.home == homeDamaged || !s.live {
 		return e
 	}
-	if err := s.quarantine(e); err != nil {
-		s.overlay.forget(e)
-		return nil
-	}
 	s.opts.logger.Error("outbox: stored task is damaged, and kept as a dead letter", "store", s.dir, "error", l.bad)
+	s.quarantine(e)
 	return e
 }
 
-// quarantine queues the record that makes a damaged task a dead letter. mu is held.
-func (s *Store) quarantine(e *entry) error {
-	return s.recordLocked([]decided{{e, &op{kind: opDamage, id: e.id, wasDead: e.state == outbox.Dead}}})
+// quarantine queues the record that makes a damaged task a dead letter. If there is no room
+// for that, the task waits in memory until there is (I3), in no queue and in no lane, so it
+// is not delivered and in nobody's way. mu is held.
+func (s *Store) quarantine(e *entry) {
+	o := &op{kind: opDamage, id: e.id, wasDead: e.state == outbox.Dead}
+	if err := s.recordLocked([]decided{{e, o}}); err != nil {
+		s.spoilt = true
+		wake(s.wakeFlush)
+	}
+}
+
+// quarantineRest does that, now that there is room, for those that had none. Where a
+// checkpoint has taken one out of memory, whose place is not known for sure, the next claim
+// finds it again. mu is held.
+func (s *Store) quarantineRest() {
+	if !s.spoilt {
+		return
+	}
+	s.spoilt, s.unlisted = false, true
+	for _, e := range s.overlay.entries {
+		if e.damaged != homeNone && e.reason != outbox.ReasonDamaged && e.phase == idle && !e.gone {
+			s.quarantine(e)
+		}
+	}
+	s.announceLocked()
 }
 
 // damagedTask is what a listing shows of a damaged task: what its bytes say, which

@@ -92,7 +92,7 @@ func (s *Store) revive(e *entry) {
 			s.overlay.park(e)
 		}
 	case e.damaged != homeNone:
-		_ = s.quarantine(e) // without room for it, the next one who meets it does that
+		s.quarantine(e)
 	default:
 		s.overlay.holdIfNewest(e)
 		s.overlay.enter(e)

@@ -192,6 +192,7 @@ func (s *Store) markRoom() {
 		s.opts.logger.Info("outbox: there is room again", "store", s.dir)
 	}
 	s.noRoom = nil
+	s.quarantineRest()
 }
 
 // refusal is why nothing is accepted, or nil.

@@ -79,6 +79,7 @@ type Store struct {
 	placesRead int           // places of the due bucket that refills have looked at
 	unlisted   bool          // which queues the database has is not known: see findQueues
 	disordered bool          // the database's indexes do not agree with its tasks
+	spoilt     bool          // a damaged task waits in memory for room for its record: see quarantine
 	closing    bool
 	failed     error // set once: ErrPoisoned or ErrClosed, and why
 	noRoom     error // why nothing is accepted for now: ErrDiskFull or ErrFull (P9)

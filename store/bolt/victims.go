@@ -43,8 +43,8 @@ func (v *victims) saw(id outbox.ID) {
 }
 
 // kept reports whether an entry is one that no quota drops: an event that tells of a gap,
-// while it waits.
-func (e *entry) kept(of home) bool { return e.gap && of == homeTasks }
+// while it waits, or a damaged one, which is about to be a dead letter.
+func (e *entry) kept(of home) bool { return (e.gap || e.damaged != homeNone) && of == homeTasks }
 
 // droppable reports whether a quota may drop an entry of this home. mu is held.
 func (e *entry) droppable(of home) bool {
