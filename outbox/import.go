@@ -26,8 +26,9 @@ type Importer interface {
 	//
 	// Two kinds are passed over: a task with an ID that the store holds, and one that
 	// waits while a newer task of its LatestOnly key waits or is in flight. So what was
-	// imported may be imported again. Import returns how many tasks were not passed over:
-	// they count as accepted, and the dead as dead (P5).
+	// imported may be imported again. A store that holds the task damaged deletes that, and
+	// takes the intact one. Import returns how many tasks were not passed over: they count as
+	// accepted, and the dead as dead (P5).
 	//
 	// A quota that has no room for what waits makes it ErrFull, whatever its policy:
 	// nothing is dropped for what comes from elsewhere, and Import does not wait.

@@ -226,3 +226,59 @@ func TestCopy_FullTarget(t *testing.T) {
 	require.Zero(t, stats(t, to).Dropped)
 	require.EqualValues(t, 1000, stats(t, to).Accepted)
 }
+
+// What the target has as a damaged task only is copied: the intact event is not deleted from
+// the source for a copy that nobody can deliver (P2, P5).
+func TestCopy_IntoDamaged(t *testing.T) {
+	for how, damage := range damages {
+		for _, met := range []string{"not met", "just met", "a dead letter"} {
+			for _, kind := range []string{"waiting", "dead"} {
+				t.Run(how+", "+met+", "+kind, func(t *testing.T) {
+					t.Parallel()
+					from, dir := open(t, t.TempDir()), t.TempDir()
+					list := []outbox.Task{keyed("first", "k"), keyed("second", "k"), keyed("other", "")}
+					list[2].Unique, list[2].LatestOnly = "u", "l"
+					create(t, from, list...)
+					if kind == "dead" {
+						bury(t, from, claim(t, from, 2)...)
+					}
+					to := open(t, dir, quiet)
+					for task, err := range from.Export(t.Context(), outbox.Filter{}) {
+						require.NoError(t, err)
+						imports(t, to, 1, task)
+					}
+					require.NoError(t, to.Close())
+					bucket := map[string]string{"waiting": "tasks", "dead": "dead"}[kind]
+					spoil(t, dir, bucket, list[0].ID[:], damage)
+					spoil(t, dir, bucket, list[2].ID[:], damage)
+					to = open(t, dir)
+					if met != "not met" {
+						require.Len(t, names(t, to), 3)
+					}
+					if met == "a dead letter" {
+						require.NoError(t, to.Flush())
+					}
+					copied, err := outbox.Copy(t.Context(), from, to)
+					require.NoError(t, err)
+					require.EqualValues(t, 3, copied.Events)
+					require.Empty(t, names(t, from))
+					st := stats(t, to)
+					require.Zero(t, st.Damaged)
+					require.EqualValues(t, 2, st.DroppedBy.Deleted)
+					require.EqualValues(t, 5, st.Accepted)
+					if kind == "dead" {
+						require.EqualValues(t, 2, st.Dead)
+					}
+					audit(t, to)
+					require.NoError(t, to.Close())
+					to = open(t, dir)
+					usageIsRight(t, to)
+					for task, err := range to.Tasks(t.Context(), outbox.Filter{}) {
+						require.NoError(t, err)
+						require.Equal(t, strings.Repeat(task.Name, 10), string(task.Payload))
+					}
+				})
+			}
+		}
+	}
+}

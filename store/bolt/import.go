@@ -21,6 +21,9 @@ func (s *Store) Export(ctx context.Context, f outbox.Filter) iter.Seq2[outbox.Ta
 // of Create do. It waits for a checkpoint if the store has had one of the IDs before, and
 // the database does not know yet that it is gone; while the application holds the
 // database's writer lock that takes as long as the application does.
+//
+// A damaged task does not hold its ID: it is deleted, as Delete would, when an intact copy
+// of it comes, whatever becomes of the import then.
 func (s *Store) Import(ctx context.Context, tasks []outbox.Task) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("bolt: import: %w", err)
@@ -116,12 +119,20 @@ func (s *Store) queueImport(im *importing) (pos wal.Position, err error) {
 	err = s.withKeys(im.entries, func() error {
 		s.dateImport(im)
 		im.taken = nil
+		var wait error // for all at once
 		for _, e := range im.entries {
-			if over, err := s.passesOver(e, im.died[e] != nil); err != nil {
+			over, err := s.passesOver(e, im.died[e] != nil)
+			switch {
+			case errors.Is(err, errForgetting):
+				wait = err
+			case err != nil:
 				return err
-			} else if !over {
+			case !over:
 				im.taken = append(im.taken, e)
 			}
+		}
+		if wait != nil {
+			return wait
 		}
 		waiting := im.waiting(im.taken)
 		replaced := im.replaced[:len(waiting)]
@@ -172,10 +183,23 @@ func (s *Store) passesOver(e *entry, dead bool) (bool, error) {
 		if other.gone || other.phase == ending {
 			return false, errForgetting
 		}
+		if other.damaged != homeNone {
+			return false, s.giveWay(other)
+		}
 		return true, nil
 	}
 	holder := s.overlay.latest[e.latest]
 	return !dead && e.latest != "" && holder != nil && holder.id.Compare(e.id) > 0, nil
+}
+
+// giveWay ends a damaged task, to which an intact copy comes: passed over, that would be
+// deleted where it comes from, and nothing of the task be left. mu is held.
+func (s *Store) giveWay(e *entry) error {
+	if err := s.recordLocked([]decided{{e, e.deletion()}}); err != nil {
+		return err
+	}
+	s.opts.logger.Info("outbox: a damaged task gives way to an intact copy", "store", s.dir, "id", e.id)
+	return errForgetting
 }
 
 // queueTaken queues the records. replaced are the tasks whose LatestOnly keys those that
