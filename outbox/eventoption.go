@@ -26,7 +26,8 @@ func WithKeyPolicy(p KeyPolicy) EventOption {
 	return func(t *Task) { t.KeyPolicy = p }
 }
 
-// WithPriority says in which class the event leaves; [Normal] by default.
+// WithPriority says in which class the event leaves; [Normal] by default. It says nothing
+// of what a quota drops.
 func WithPriority(p Priority) EventOption {
 	return func(t *Task) { t.Priority = p }
 }

@@ -18,7 +18,10 @@ const (
 	// hands in events itself should not use it: nobody may be left to make room.
 	Block
 	// DropOldest drops the oldest events that wait, never those in flight, and no more
-	// than there must go. They are counted in Stats as DroppedBy.Quota, and logged; the
+	// than there must go. The oldest are those of the lowest IDs, whatever their
+	// [outbox.Priority]: an old event of the class High goes before, and for, a new one of
+	// the class Low. Where that must not be, give what may be lost a time-to-live, or a
+	// store of its own. They are counted in Stats as DroppedBy.Quota, and logged; the
 	// receiver is told with [outbox.WithGapMarkers].
 	// When all that is left is in flight, it is Reject.
 	DropOldest

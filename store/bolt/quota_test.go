@@ -303,6 +303,19 @@ func TestQuota_OpenedOver(t *testing.T) {
 	}
 }
 
+// The oldest goes, whatever its class.
+func TestQuota_DropOldest_Classes(t *testing.T) {
+	s := open(t, t.TempDir(), bolt.WithMaxTasks(2), bolt.WithOverflow(bolt.DropOldest))
+	for name, class := range map[string]outbox.Priority{"alarm": outbox.High, "log": outbox.Low} {
+		old, more := named(name), named("more")
+		old.Priority, more.Priority = class, -class
+		create(t, s, old)
+		create(t, s, more)
+		create(t, s, more)
+		require.Equal(t, []string{"more", "more"}, names(t, s))
+	}
+}
+
 // Where more has to go than is looked at at once, and it would not be enough, nobody
 // goes: what is replaced anyway, or in flight, makes no room.
 func TestQuota_DropOldest_Enough(t *testing.T) {

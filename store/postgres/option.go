@@ -73,8 +73,8 @@ const (
 	// Block has Create wait until there is room, or until its context ends: then the
 	// error is ErrFull and that of the context. It looks again after each retry interval.
 	Block
-	// DropOldest drops the oldest events that wait, never those in flight, no gap, and no
-	// more than there must go. When all that is left is in flight, it is Reject.
+	// DropOldest drops the oldest events that wait, whatever their priority, never those in
+	// flight, no gap, and no more than there must go. When all that is left is in flight, it is Reject.
 	DropOldest
 )
 
