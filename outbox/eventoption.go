@@ -81,7 +81,8 @@ func WithUnique(key string) EventOption {
 // first was quick. One that dies or is dropped frees the key at once. The time is
 // measured on the store's clock, like a TTL: after a restart the key may stay taken for
 // longer. On disk each such key takes some hundred bytes until then, which no quota counts;
-// of what is delivered while the disk is full, keys are free at once (P9).
+// of what is delivered while the disk is full, keys are free at once (P9), and so they are
+// in a store to which [Copy] has moved what was left.
 func WithUniqueFor(d time.Duration) EventOption {
 	return func(t *Task) { t.UniqueFor = d }
 }
