@@ -113,7 +113,9 @@ func (s *Store) apply(c *change) {
 		s.overlay.unpark(e)
 		e.state, e.reason = outbox.Waiting, ""
 		e.sched.due, e.sched.attempts = c.op.clock, 0
-		e.stale, e.sched.stale = false, false
+		if !s.live {
+			e.stale, e.sched.stale = false, false
+		}
 		s.unexpire(e)
 		s.overlay.touch(e, c.pos)
 		s.wait(e)

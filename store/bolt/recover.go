@@ -157,6 +157,9 @@ func (r *recovery) apply(pos wal.Position, o *op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.apply(&c)
+	if o.kind == opRequeue && c.e != nil && r.outdated(&c.e.header) {
+		s.outdate(c.e, o.clock) // by a transaction, later: else it had not been requeued
+	}
 	return nil
 }
 

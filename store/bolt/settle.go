@@ -206,6 +206,8 @@ func (s *Store) bookLocked(list []decided, pos wal.Position) {
 			}
 			s.retrying++
 		case opRequeue:
+			// Not when the record is durable: a transaction may have outdated it by then.
+			e.stale, e.sched.stale = false, false
 			s.overlay.reserve(e)
 		default:
 			if o.kind != opBury && o.kind != opPark && o.kind != opDamage {
