@@ -141,3 +141,62 @@ func TestRequeue_Outdated(t *testing.T) {
 		s.coalesced(0)
 	})
 }
+
+// A transaction may take a key, or stand behind it, because of an outcome that a power cut
+// then takes back: what was settled waits again, in front of what the transaction has
+// committed (P3, P4), or is outdated by it, and the ledger is right (P5).
+func TestSettle_UnsyncedBesideATransaction(t *testing.T) {
+	for kind, with := range map[string]func(*outbox.Task){
+		"ordering key": func(t *outbox.Task) { t.Key = "k" },
+		"parked key":   func(t *outbox.Task) { t.Key, t.KeyPolicy = "k", outbox.ParkKey },
+		"Unique key":   func(t *outbox.Task) { t.Unique = "u" },
+		"LatestOnly":   func(t *outbox.Task) { t.LatestOnly = "l" },
+	} {
+		for verdict, v := range map[string]outbox.Verdict{"done": outbox.Done, "retry": outbox.Retry, "bury": outbox.Bury} {
+			for _, where := range []string{"log", "database"} {
+				if kind == "Unique key" && verdict == "retry" {
+					continue // it holds its key
+				}
+				t.Run(kind+", "+verdict+", "+where, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { settleBesideATransaction(t, with, v, where == "database") })
+				})
+			}
+		}
+	}
+}
+
+func settleBesideATransaction(t *testing.T, with func(*outbox.Task), v outbox.Verdict, inDatabase bool) {
+	dir := t.TempDir()
+	disk := logDisk(t, dir)
+	reopen := func() *bolt.Store {
+		return open(t, dir, bolt.WithLogFS(disk), bolt.WithSegmentBytes(64<<10), bolt.WithAckSync(1000*time.Hour))
+	}
+	s := reopen()
+	old, after := named("old"), named("new")
+	with(&old)
+	with(&after)
+	create(t, s, old)
+	if inDatabase {
+		require.NoError(t, s.Flush())
+	}
+	settle(t, s, v, 0, claim(t, s, 1)...)
+	require.NoError(t, s.Update(t.Context(), func(tx *bbolt.Tx) error {
+		return s.Create(bolt.WithTx(t.Context(), tx), []outbox.Task{after})
+	}))
+	require.True(t, s.Unsynced())
+	left := cutPower(t, s, dir, disk)
+	require.NoError(t, s.Close())
+	disk = left.log
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "outbox.db"), left.database, 0o600))
+	s = reopen()
+	audit(t, s)
+	require.EqualValues(t, 2, stats(t, s).Pending)
+	order := drainNames(t, s)
+	if old.LatestOnly != "" {
+		require.Equal(t, []string{"new"}, order)
+	} else {
+		require.Equal(t, []string{"old", "new"}, order)
+	}
+	require.NoError(t, s.Flush())
+	usageIsRight(t, s)
+}
