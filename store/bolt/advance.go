@@ -48,6 +48,9 @@ func (s *Store) advanceDatabase(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := newWriter(b).account(s.path); err != nil { // an older program must not read this state
+			return err
+		}
 		return changeState(b.meta, s.path, func(st *state) {
 			st.ledger.add(ledger, 1)
 			st.checkpoint = pos

@@ -86,7 +86,7 @@ func (s *Store) flusher() {
 func (s *Store) prepare() error {
 	defer s.beginRelief()()
 	s.unprepared.Store(0)
-	return errors.Join(s.translate(s.prepareLog()), s.extend(s.needed))
+	return errors.Join(s.translate(s.prepareLog()), s.extend(s.needed), s.upgrade())
 }
 
 // prepareLog has the log make spare segments. On a full disk one of two is enough if all

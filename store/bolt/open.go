@@ -166,8 +166,10 @@ func (s *Store) start() error {
 		return fmt.Errorf("%w: %s has no log, but the database %s has seen one up to record %d: what was accepted last may be in it",
 			outbox.ErrMismatch, logDir, s.path, known)
 	}
-	if version < formatVersion {
-		if err := s.upgrade(); err != nil && !isFull(err) {
+	if s.behind = version < formatVersion; s.behind {
+		if err := s.upgrade(); isFull(err) {
+			s.markFull(err)
+		} else if err != nil {
 			return err
 		}
 	}

@@ -42,6 +42,7 @@ type Store struct {
 	file     *os.File     // of an owned database: what bbolt writes to
 	reserved int64        // up to here the file has its blocks (R38)
 	needed   int64        // what the database lacked when it was last found full; guarded by flushing
+	behind   bool         // the database may be of an earlier format version; guarded by flushing
 	largest  atomic.Int64 // bytes of the largest task that was moved to the database
 
 	// mu guards everything below it down to unheard. Nothing that waits for a disk is

@@ -145,8 +145,13 @@ func headerOf(raw []byte) header {
 
 // upgrade brings a database of an earlier version to the present one, in one
 // transaction, which moves no task: one of version 1 is counted, of version 2 nothing is
-// read but two records. If the disk has no room for it, the next checkpoint does it.
+// read but two records. If the disk has no room for it, nothing is accepted until it has:
+// the log would have records that older programs do not know. The next checkpoint does it,
+// whoever makes the database take over a log position, or the flusher when it finds room.
 func (s *Store) upgrade() (err error) {
+	if !s.behind {
+		return nil
+	}
 	defer contain(&err, s.path, debug.SetPanicOnFault(true))
 	_, err = s.write(toAdd, func(tx *bbolt.Tx) error {
 		b, err := openBuckets(tx)
@@ -158,6 +163,12 @@ func (s *Store) upgrade() (err error) {
 		}
 		return nil
 	})
+	if err == nil {
+		s.behind = false
+		s.mu.Lock()
+		s.generation++
+		s.mu.Unlock()
+	}
 	return err
 }
 
