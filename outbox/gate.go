@@ -72,13 +72,10 @@ func (g *gate) forget(probe uint64) {
 }
 
 // passed notes that an event got through, a probe or not. It opens the gate, and
-// reports so if it was shut.
+// reports so if it was shut: then the ramp is to begin.
 func (g *gate) passed() (opened bool) {
 	opened = g.shut
 	*g = gate{since: g.since, probes: g.probes, ramp: g.ramp}
-	if opened {
-		g.ramp.begin()
-	}
 	return opened
 }
 

@@ -186,6 +186,7 @@ func (d *dispatcher) noteLocked(probe uint64, s summary) (n *news) {
 	switch {
 	case s.delivered > 0:
 		if d.gate.passed() {
+			d.gate.ramp.begin(time.Now())
 			n = &news{outage: time.Since(d.gate.since), state: d.gate.state()}
 			d.wake()
 		}

@@ -42,9 +42,9 @@ type ramp struct {
 	doubling time.Duration
 
 	on    bool
-	began time.Time // when it was first asked; zero before that
-	seen  time.Time // when it was last asked
-	held  time.Time // when it last held something back
+	began time.Time
+	seen  time.Time // when it was last asked, or began
+	held  time.Time // when it last held something back, or began
 	level float64   // events that may be claimed
 	most  int       // that it permitted when it was last asked, if more were wanted; else 0
 }
@@ -58,18 +58,17 @@ func (r ramp) withDefaults() ramp {
 	return r
 }
 
-// begin starts the ramp, end ends it.
-func (r *ramp) begin() { *r = ramp{rate: r.rate, doubling: r.doubling, on: r.rate < rampTop} }
-func (r *ramp) end()   { r.on = false }
+// begin starts the ramp, whether or not something waits already, end ends it.
+func (r *ramp) begin(now time.Time) {
+	*r = ramp{rate: r.rate, doubling: r.doubling, on: r.rate < rampTop, began: now, seen: now, held: now, level: 1}
+}
+func (r *ramp) end() { r.on = false }
 
 // permit says how many of the wanted tasks may be claimed now, and if none, how long
 // until some may. What is claimed is to be reported to took.
 func (r *ramp) permit(now time.Time, want int) (n int, wait time.Duration) {
 	if !r.on {
 		return want, 0
-	}
-	if r.began.IsZero() {
-		r.began, r.seen, r.held, r.level = now, now, now, 1
 	}
 	rate := r.rate * math.Exp2(float64(now.Sub(r.began))/float64(r.doubling))
 	if rate >= rampTop || now.Sub(r.held) > r.doubling {
