@@ -22,7 +22,7 @@ func (o *Outbox) Tasks(ctx context.Context, f Filter) iter.Seq2[Task, error] {
 // Unique or LatestOnly key has been taken meanwhile as [ErrDuplicate], those whose
 // stored bytes are damaged as [ErrCorrupt].
 func (o *Outbox) Requeue(ctx context.Context, ids ...ID) (int, error) {
-	defer o.nudge()
+	defer o.changed()
 	return o.store.Requeue(ctx, ids...)
 }
 
@@ -30,6 +30,6 @@ func (o *Outbox) Requeue(ctx context.Context, ids ...ID) (int, error) {
 // many. An event in flight stays and is reported as [ErrInFlight], an unknown one
 // as [ErrNotFound].
 func (o *Outbox) Delete(ctx context.Context, ids ...ID) (int, error) {
-	defer o.nudge() // the next of its key may go
+	defer o.changed() // the next of its key may go
 	return o.store.Delete(ctx, ids...)
 }

@@ -169,7 +169,7 @@ func (o *Outbox) Destinations() []DestinationStats {
 	}
 	o.mu.Unlock()
 	slices.SortFunc(all, func(a, b DestinationStats) int { return cmp.Compare(a.Name, b.Name) })
-	for _, d := range *o.running.Load() {
+	for _, d := range o.running.Load().all {
 		i := slices.IndexFunc(all, func(st DestinationStats) bool { return st.Name == d.dest.name })
 		if i < 0 || d.dest.unlisted {
 			continue // it has come since

@@ -24,6 +24,7 @@ type dispatcher struct {
 	conf    *config                                               // of the outbox, or of one destination of a Mux
 	publish func(ctx context.Context, tasks []Task, errs []error) // contained: does not panic
 	match   func(name string) bool                                // which events it publishes; nil = all
+	among   *muxRun                                               // the destinations of which it is one; nil = no Mux
 	batch   int                                                   // most tasks of one attempt
 	bytes   int                                                   // most bytes of their payloads
 	linger  time.Duration                                         // how long an attempt waits for more of them

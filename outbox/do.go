@@ -104,7 +104,7 @@ func (o *Outbox) settleOne(ctx context.Context, t *Task, r result) {
 	out := o.outcome(t, r)
 	o.ended(ctx, t, r, out)
 	o.settleLate(ctx, []Outcome{out})
-	o.nudge() // a retry is due some time, or the next of its key now
+	o.changed() // a retry is due some time, or the next of its key now
 }
 
 // ended counts and reports an attempt of Do.

@@ -74,7 +74,7 @@ func (o *Outbox) EnqueueBatch(ctx context.Context, events []Event, opts ...Event
 func (o *Outbox) create(ctx context.Context, tasks []Task) error {
 	err := o.store.Create(ctx, tasks)
 	if err == nil || errors.Is(err, ErrOutcomeUnknown) {
-		o.nudge()
+		o.changed()
 	}
 	if err == nil {
 		o.enqueued(ctx, tasks)

@@ -135,7 +135,8 @@ func (w *worker) late() {
 		n := d.noteLocked(a.probe, sum)
 		d.mu.Unlock()
 		d.tell(n)
-		d.o.nudge()
+		d.nudge()
+		d.o.changed()
 	}
 	d.wake()
 }

@@ -43,7 +43,7 @@ func (o *Outbox) Health(ctx context.Context) error {
 		return fmt.Errorf("outbox: store: %w", err)
 	}
 	ills := []error{st.NoRoom}
-	running := *o.running.Load()
+	running := o.running.Load().all
 	for _, d := range running {
 		d.mu.Lock()
 		ills = append(ills, d.claimErr, d.settleErr)

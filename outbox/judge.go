@@ -152,7 +152,7 @@ func (d *dispatcher) judge(a *attempt, errs []error, outs []Outcome) ([]Outcome,
 			s.after = max(s.after, r.after)
 		}
 		out := d.decide(t, r, a.probe != 0, took)
-		s.frees = s.frees || out.Verdict != Done || t.Key != ""
+		s.frees = s.frees || out.Verdict != Done || t.Key != "" || t.Name == GapName
 		outs = append(outs, out)
 	}
 	return outs, s

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 )
 
@@ -32,8 +33,8 @@ type Mux struct {
 	mu           sync.Mutex
 	running      int
 	destinations []*Destination
-	exact        map[string]*route
-	prefix       map[string]*route // "order." of the pattern "order.*", "" of "*"
+	routes
+	lent bool // the maps of routes may be read without mu at any time: they stay as they are
 }
 
 // NewMux returns an empty Mux.
@@ -149,14 +150,18 @@ func (d *Destination) handle(pattern string, r *route, k kind) error {
 	case d.kind != undecided && d.kind != k:
 		return fmt.Errorf("%w: destination %q takes either single events or batches, not both", ErrInvalid, d.name)
 	}
-	routes, key, err := m.placeLocked(pattern)
+	at, key, err := m.placeLocked(pattern)
 	if err != nil {
 		return err
 	}
-	d.kind = k
-	if *routes == nil {
-		*routes = map[string]*route{}
+	if m.lent {
+		m.routes = routes{maps.Clone(m.exact), maps.Clone(m.prefix)}
+		m.lent = false
 	}
-	(*routes)[key] = r
+	d.kind = k
+	if *at == nil {
+		*at = map[string]*route{}
+	}
+	(*at)[key] = r
 	return nil
 }

@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,10 +17,12 @@ type Outbox struct {
 	store Store
 	config
 
-	// mu guards changes of running, and destinations. Readers of running, among them
-	// every Enqueue, take the slice as it is: it is replaced, never changed.
-	mu      sync.Mutex
-	running atomic.Pointer[[]*dispatcher]
+	// mu guards changes of running, unnotify, and destinations. Readers of running, among
+	// them every Enqueue, take it as it is: it is replaced, never changed.
+	mu       sync.Mutex
+	running  atomic.Pointer[audience]
+	unnotify func() // ends what the store tells; nil while nobody runs
+	named    bool   // the store is a NameNotifier: it wakes whom its calls concern
 
 	paused       atomic.Bool
 	headersPanic sync.Once // was logged
@@ -40,7 +41,8 @@ func New(store Store, opts ...Option) *Outbox {
 		panic("outbox: New was given a nil Store")
 	}
 	o := &Outbox{store: store, config: configure(opts)}
-	o.running.Store(&[]*dispatcher{})
+	o.running.Store(newAudience(nil))
+	_, o.named = store.(NameNotifier)
 	o.began, o.destinations = time.Now().Add(-1), map[string]*destination{}
 	o.own = o.destination("")
 	o.watch()
@@ -52,40 +54,9 @@ func New(store Store, opts ...Option) *Outbox {
 // once, even while an earlier probe still hangs if a publisher is free ([WithConcurrency]). Wake does not block and may be
 // called at any time, as often as you like.
 func (o *Outbox) Wake() {
-	for _, d := range *o.running.Load() {
+	for _, d := range o.running.Load().all {
 		d.probeNow()
 	}
-}
-
-// nudge has every dispatcher look for work: something may have become claimable.
-func (o *Outbox) nudge() {
-	for _, d := range *o.running.Load() {
-		d.nudge()
-	}
-}
-
-// join makes d one of those that are woken, until leave is called.
-func (o *Outbox) join(d *dispatcher) (leave func()) {
-	o.swap(func(ds []*dispatcher) []*dispatcher { return append(ds, d) })
-	unnotify := func() {}
-	if n, ok := o.store.(Notifier); ok {
-		unnotify = n.Notify(d.nudge)
-	}
-	return func() {
-		unnotify()
-		o.ranLast.Store(int64(time.Since(o.began)))
-		o.swap(func(ds []*dispatcher) []*dispatcher {
-			return slices.DeleteFunc(ds, func(other *dispatcher) bool { return other == d })
-		})
-	}
-}
-
-// swap replaces the slice of dispatchers by what f makes of a copy.
-func (o *Outbox) swap(f func([]*dispatcher) []*dispatcher) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	ds := f(slices.Clone(*o.running.Load()))
-	o.running.Store(&ds)
 }
 
 // errNoPublisher is what a nil publisher gets.

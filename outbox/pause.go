@@ -10,7 +10,7 @@ package outbox
 // paused changes nothing.
 func (o *Outbox) Pause() {
 	o.paused.Store(true)
-	for _, d := range *o.running.Load() {
+	for _, d := range o.running.Load().all {
 		d.mu.Lock()
 		d.releaseQueueLocked()
 		d.mu.Unlock()

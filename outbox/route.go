@@ -14,11 +14,17 @@ type route struct {
 	all  BatchPublisher // or this
 }
 
+// routes say what becomes of events by their names.
+type routes struct {
+	exact  map[string]*route
+	prefix map[string]*route // "order." of the pattern "order.*", "" of "*"
+}
+
 // placeLocked returns where the route of a pattern belongs, or what is wrong with it.
-func (m *Mux) placeLocked(pattern string) (routes *map[string]*route, key string, err error) {
-	routes, key = &m.exact, pattern
+func (m *Mux) placeLocked(pattern string) (at *map[string]*route, key string, err error) {
+	at, key = &m.exact, pattern
 	if stem, star := strings.CutSuffix(pattern, "*"); star {
-		routes, key = &m.prefix, stem
+		at, key = &m.prefix, stem
 	}
 	switch {
 	case m.running > 0:
@@ -27,25 +33,25 @@ func (m *Mux) placeLocked(pattern string) (routes *map[string]*route, key string
 		return nil, "", fmt.Errorf("%w: the pattern is empty", ErrInvalid)
 	case len(pattern) > MaxNameBytes:
 		return nil, "", fmt.Errorf("%w: pattern of %d bytes, a name has %d at most", ErrInvalid, len(pattern), MaxNameBytes)
-	case strings.Contains(key, "*"), routes == &m.prefix && key != "" && (key == "." || !strings.HasSuffix(key, ".")):
+	case strings.Contains(key, "*"), at == &m.prefix && key != "" && (key == "." || !strings.HasSuffix(key, ".")):
 		return nil, "", fmt.Errorf("%w: pattern %q: a star stands alone, or at the end after a dot", ErrInvalid, pattern)
-	case (*routes)[key] != nil:
-		return nil, "", fmt.Errorf("%w: pattern %q is handled by destination %q", ErrInvalid, pattern, (*routes)[key].dest.name)
+	case (*at)[key] != nil:
+		return nil, "", fmt.Errorf("%w: pattern %q is handled by destination %q", ErrInvalid, pattern, (*at)[key].dest.name)
 	}
-	return routes, key, nil
+	return at, key, nil
 }
 
 // route returns the route of the events of that name, or nil. It is called while the
 // Mux runs, also by stores that hold a lock.
-func (m *Mux) route(name string) *route {
-	if r := m.exact[name]; r != nil {
+func (rs *routes) route(name string) *route {
+	if r := rs.exact[name]; r != nil {
 		return r
 	}
 	for end := len(name); ; {
 		if end = strings.LastIndexByte(name[:end], '.'); end < 0 {
-			return m.prefix[""]
+			return rs.prefix[""]
 		}
-		if r := m.prefix[name[:end+1]]; r != nil {
+		if r := rs.prefix[name[:end+1]]; r != nil {
 			return r
 		}
 	}

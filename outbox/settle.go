@@ -66,7 +66,8 @@ func (d *dispatcher) settle() {
 			return
 		}
 		if frees {
-			d.o.nudge() // before the books say settled, or a drain would end too early
+			d.nudge() // before the books say settled, or a drain would end too early
+			d.o.changed()
 		}
 		if d.drain {
 			d.total.add(batch)

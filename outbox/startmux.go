@@ -95,6 +95,7 @@ func (m *Mux) begin() error {
 		return fmt.Errorf("%w: the mux has no pattern", ErrInvalid)
 	}
 	m.running++
+	m.lent = true // who is told of an event in the last moment of a run still reads it
 	return nil
 }
 
@@ -109,6 +110,7 @@ func (m *Mux) end() {
 func (o *Outbox) muxDispatchers(ctx context.Context, m *Mux) (ds []*dispatcher) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	run := &muxRun{routes: m.routes, to: map[*Destination]*dispatcher{}}
 	for _, dest := range m.destinations {
 		if dest.kind == undecided {
 			continue // nothing is for it
@@ -118,14 +120,16 @@ func (o *Outbox) muxDispatchers(ctx context.Context, m *Mux) (ds []*dispatcher) 
 			batch = conf.batchEvents
 		}
 		d := o.newDispatcher(ctx, &conf, m.publish, batch)
-		d.dest, d.match = o.destination(dest.name), dest.matches
+		d.dest, d.match, d.among = o.destination(dest.name), dest.matches, run
+		run.to[dest] = d
 		ds = append(ds, d)
 	}
 	if m.prefix[""] == nil {
 		conf := o.config.with([]Option{WithConcurrency(1), WithLimiter(nil), WithBatch(0, 0, 0)})
 		conf.gaps = false // nobody to be told: each would be a dead letter, and another come after it
 		d := o.newDispatcher(ctx, &conf, m.publish, defaultBatchEvents)
-		d.dest, d.match = &destination{began: o.began, unlisted: true}, m.unhandled
+		d.dest, d.match, d.among = &destination{began: o.began, unlisted: true}, m.unhandled, run
+		run.rest = d
 		ds = append(ds, d)
 	}
 	return ds

@@ -100,6 +100,24 @@ type Notifier interface {
 	Notify(f func()) (stop func())
 }
 
+// NameNotifier is a [Notifier] that says what has become claimable. With one, of the
+// destinations of a [Mux] only those look for work that there may be work for; without,
+// all of them do after every event.
+type NameNotifier interface {
+	Notifier
+
+	// NotifyNames has f called, until stop is called, after tasks have become claimable, or
+	// will by the passing of time sooner than the claims before were told, with the names
+	// of them all: those accepted, committed, released, retried, requeued, and the next of
+	// a key whose head has ended or was dropped. [GapName] is among them when something
+	// is untold that was not before, or that a gap has stood in the way of. No names: it
+	// may be any. Whoever made the call that was the cause, this outbox or
+	// another, is told all the same.
+	//
+	// f does not block, keeps nothing of names, and may be called too often.
+	NotifyNames(f func(names []string)) (stop func())
+}
+
 // ClaimRequest says how much to claim.
 type ClaimRequest struct {
 	Max      int           // most tasks; at least 1

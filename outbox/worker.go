@@ -18,7 +18,7 @@ type summary struct {
 	refused   bool
 	down      error         // the destination could not be reached, and this is why
 	after     time.Duration // with down: how long it wants to be left alone; 0 = not said
-	frees     bool          // settling it may make something claimable: a retry, the next of its key
+	frees     bool          // settling it may make something claimable: a retry, the next of its key, the next gap
 }
 
 // callWorkerLocked sees to it that a worker comes if something is queued. It calls

@@ -103,7 +103,8 @@ func (s *Store) apply(c *change) {
 			s.overlay.spoiltParker(e.id)
 		}
 		e.state, e.reason = outbox.Dead, outbox.ReasonDamaged
-		if e.phase == ending { // deleted the moment it was met
+		s.overlay.news.unknown() // the refill that has met it has read on in its key
+		if e.phase == ending {   // deleted the moment it was met
 			s.overlay.touch(e, c.pos)
 			break
 		}
@@ -238,6 +239,7 @@ func (s *Store) onFailed(from wal.Position, _ error) {
 	s.inbox = s.inbox[:first]
 	s.followAgain()
 	s.grantLocked()
+	s.overlay.news.unknown()
 	s.announceLocked()
 	wake(s.wakeFlush) // it may be full for want of a segment larger than others, which only the flusher finds out again
 }

@@ -218,6 +218,7 @@ func (c *claim) giveBack() {
 		}
 	}
 	c.picked = nil
+	c.s.announceLocked()
 }
 
 // view is a copy of what an entry says of its task.

@@ -329,6 +329,7 @@ func (s *Store) abandonLeases(entries []*entry) {
 		}
 		e.lease = 0
 	}
+	s.announceLocked()
 }
 
 // admission waits until something new may be accepted: there is room in memory, and none

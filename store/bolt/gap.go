@@ -124,7 +124,13 @@ func (s *Store) dropOf(e *entry, why uint8) *op {
 }
 
 // follow notes what an operation that was queued will do. mu is held.
-func (s *Store) follow(o *op) { s.gapsAhead.apply(o, true) }
+func (s *Store) follow(o *op) {
+	owed := s.gapsAhead.owes()
+	s.gapsAhead.apply(o, true)
+	if !owed && s.gapsAhead.owes() {
+		s.overlay.news.gap = true
+	}
+}
 
 // followAgain does so for all that is queued, after some of it has failed. mu is held.
 func (s *Store) followAgain() {

@@ -128,7 +128,7 @@ func prepare(dir string, opts []Option) (*Store, error) {
 	}
 	return &Store{
 		dir: dir, opts: o, lock: lock, overlay: newOverlay(),
-		groups: map[outbox.ID]*txGroup{}, notify: map[int]func(){},
+		groups: map[outbox.ID]*txGroup{}, listeners: map[*func([]string)]bool{},
 		room: make(chan struct{}), stop: make(chan struct{}),
 		wakeSync: make(chan struct{}, 1), wakeFlush: make(chan struct{}, 1),
 		wakeQuota:   make(chan struct{}, 1),

@@ -22,6 +22,7 @@ type overlay struct {
 	unique  map[string]*entry // who holds a key: it waits, is in flight, or was delivered and is spent
 	latest  map[string]*entry
 	parks   map[string][]*entry // dead letters that park their key, by key
+	news    news
 
 	thinned []*queue // of which evict has marked entries: see sweep
 
@@ -207,7 +208,7 @@ func (o *overlay) enter(e *entry) {
 		o.victims[homeTasks].saw(e.id)
 	}
 	if e.key == "" {
-		e.in.push(e)
+		o.offer(e)
 		return
 	}
 	l := o.lane(e.key)
@@ -220,6 +221,12 @@ func (o *overlay) enter(e *entry) {
 		l.waiting[1].in.remove(l.waiting[1]) // it came before the head
 	}
 	o.advance(l)
+}
+
+// offer lets claims see an entry.
+func (o *overlay) offer(e *entry) {
+	e.in.push(e)
+	o.news.waits(e)
 }
 
 // leave takes an entry out of ready and out of its lane: it is claimed, or about
@@ -265,7 +272,7 @@ func (o *overlay) advance(l *lane) {
 	case l.busy != nil:
 	case len(l.waiting) > 0 && l.waiting[0].id.Compare(l.seen) < 0:
 		if head := l.waiting[0]; head.at < 0 {
-			head.in.push(head)
+			o.offer(head)
 		}
 	case len(l.waiting) == 0 && l.left == 0:
 		o.dropLane(l) // the database, if it has more of the key, lists its head
@@ -290,6 +297,7 @@ func (o *overlay) ask(l *lane) {
 	if l.asked == 0 {
 		o.lookups = append(o.lookups, l)
 		l.asked = len(o.lookups)
+		o.news.unknown()
 	}
 }
 

@@ -64,7 +64,8 @@ type queue struct {
 	name  queueName
 	tasks int // in memory, whatever is happening to them
 
-	src *source // of the claim that is at work, if it matches
+	src  *source // of the claim that is at work, if it matches
+	news bool    // it is in overlay.news
 
 	ready  heap // what may be claimed, once it is due
 	latest heap // what of it was due when a claim last took the newest first

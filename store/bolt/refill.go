@@ -163,6 +163,8 @@ func (s *Store) mergeRefill(r *refillResult) {
 		s.foundQueues(r.first, r.garbled, nil)
 		return
 	}
+	o.news.off = true
+	defer func() { o.news.off = false }()
 	s.tasksRead += int64(len(r.found))
 	for _, l := range r.found {
 		s.admitLoaded(l)

@@ -81,6 +81,7 @@ func (s *Store) reindex() (err error) {
 	for key := range x.w.keys {
 		s.overlay.limitSeen(key, outbox.ID{})
 	}
+	s.overlay.news.unknown()
 	s.announceLocked()
 	return nil
 }

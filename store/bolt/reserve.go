@@ -190,6 +190,8 @@ func (s *Store) markRoom() {
 	defer s.mu.Unlock()
 	if s.noRoom != nil {
 		s.opts.logger.Info("outbox: there is room again", "store", s.dir)
+		s.overlay.news.gap = s.gapsAhead.owes() // there was none for the event that tells of it
+		defer s.announceLocked()
 	}
 	s.noRoom = nil
 	s.quarantineRest()

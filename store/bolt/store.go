@@ -82,10 +82,9 @@ type Store struct {
 	disordered bool          // the database's indexes do not agree with its tasks
 	spoilt     bool          // a damaged task waits in memory for room for its record: see quarantine
 	closing    bool
-	failed     error // set once: ErrPoisoned or ErrClosed, and why
-	noRoom     error // why nothing is accepted for now: ErrDiskFull or ErrFull (P9)
-	notify     map[int]func()
-	notifyNext int
+	failed     error                          // set once: ErrPoisoned or ErrClosed, and why
+	noRoom     error                          // why nothing is accepted for now: ErrDiskFull or ErrFull (P9)
+	listeners  map[*func(names []string)]bool // and whether they are called without a name too
 	watchers   []*outbox.Watch
 	unheard    outbox.Dropped // what they have not heard of
 
@@ -195,28 +194,6 @@ func (s *Store) syncLog(ctx context.Context) error {
 	return nil
 }
 
-// Notify implements [outbox.Notifier].
-func (s *Store) Notify(f func()) (stop func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id := s.notifyNext
-	s.notifyNext++
-	s.notify[id] = f
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.notify, id)
-	}
-}
-
-// announceLocked calls everybody who wants to know that tasks have become claimable.
-// The callbacks do not block, so they are called under mu.
-func (s *Store) announceLocked() {
-	for _, f := range s.notify {
-		f()
-	}
-}
-
 // wake makes a background goroutine look, without ever blocking.
 func wake(c chan struct{}) {
 	select {
@@ -226,9 +203,9 @@ func wake(c chan struct{}) {
 }
 
 var (
-	_ outbox.Store    = (*Store)(nil)
-	_ outbox.Notifier = (*Store)(nil)
-	_ outbox.Watcher  = (*Store)(nil)
-	_ outbox.Exporter = (*Store)(nil)
-	_ outbox.Importer = (*Store)(nil)
+	_ outbox.Store        = (*Store)(nil)
+	_ outbox.NameNotifier = (*Store)(nil)
+	_ outbox.Watcher      = (*Store)(nil)
+	_ outbox.Exporter     = (*Store)(nil)
+	_ outbox.Importer     = (*Store)(nil)
 )

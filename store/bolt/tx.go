@@ -257,6 +257,7 @@ func (s *Store) commitGroup(g *txGroup) {
 		delete(s.groups, it.id)
 		o.victims[homeTasks].saw(it.id)
 		o.look(it.place)
+		o.news.listed(o.queue(it.queue))
 		if it.key != "" {
 			o.hasKeys = true
 			o.limitSeen(it.key, it.id)
@@ -266,6 +267,7 @@ func (s *Store) commitGroup(g *txGroup) {
 				e.homeWhen = it.outdated.when
 			}
 			o.look(it.outdated)
+			o.news.listed(o.queue(it.outdated.queue))
 		}
 		if it.latest != "" {
 			s.outdateOlder(it.latest, it.id)

@@ -15,11 +15,8 @@ import (
 // them stands in the way of the next task of its key.
 func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Claimed, error) {
 	var got outbox.Claimed
-	var dropped bool
 	err := s.step(ctx, func(now time.Time) error {
-		before := s.dropped
 		s.expireLocked(now)
-		dropped = s.dropped != before
 		if err := s.tellLocked(now, req); err != nil {
 			return err
 		}
@@ -33,6 +30,7 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 			}
 			if s.parkedLocked(e) {
 				e.State, e.Reason, e.Token = outbox.Dead, outbox.ReasonKeyParked, 0
+				s.endedLocked(e)
 				due = s.dueLocked(now, req) // with the next of its key
 				continue
 			}
@@ -49,9 +47,7 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 		}
 		return nil
 	})
-	if dropped { // there is a gap to tell, or the next of a key, which others may want
-		s.notify()
-	}
+	s.notify(false) // of a gap to tell, or the next of a key, which others may want
 	return got, err
 }
 
@@ -157,6 +153,7 @@ func (s *Store) waitAgainLocked(e *entry) {
 		return
 	}
 	e.State = outbox.Waiting
+	s.waitsLocked(e)
 }
 
 // nextInLocked returns how long until the passing of time alone may make a task

@@ -112,6 +112,7 @@ func (s *Store) acceptLocked(t *outbox.Task, id outbox.ID, wall, now time.Time) 
 	}
 	i, _ := s.searchLocked(id)
 	s.tasks = slices.Insert(s.tasks, i, e)
+	s.waitsLocked(e)
 	s.accepted++
 }
 

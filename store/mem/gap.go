@@ -15,6 +15,7 @@ func (s *Store) missLocked(u outbox.Untold) {
 		s.gaps[u.Reason] = new(outbox.Untold)
 	}
 	s.gaps[u.Reason].Add(u)
+	s.news.add(outbox.GapName)
 }
 
 // tellLocked accepts the events that tell of gaps.

@@ -12,7 +12,7 @@ import (
 	"github.com/goutbox/goutbox/outbox"
 )
 
-// Store is an [outbox.Store], [outbox.Notifier], [outbox.Watcher], [outbox.Exporter] and
+// Store is an [outbox.Store], [outbox.NameNotifier], [outbox.Watcher], [outbox.Exporter] and
 // [outbox.Importer] in memory. It is safe for
 // concurrent use. Make one with [New].
 type Store struct {
@@ -31,24 +31,25 @@ type Store struct {
 	gaps      map[outbox.Reason]*outbox.Untold // what was dropped and no gap has told of
 	told      map[outbox.Reason]outbox.ID      // the latest gap
 	closed    bool
-	unheard   outbox.Dropped       // of dropped: what watchers have not heard of
-	listeners map[*func()]struct{} // of Notify
+	unheard   outbox.Dropped                 // of dropped: what watchers have not heard of
+	news      news                           // what listeners have not heard of
+	listeners map[*func(names []string)]bool // and whether they want to hear of no names too
 	watchers  map[*outbox.Watch]struct{}
 }
 
 var (
-	_ outbox.Store    = (*Store)(nil)
-	_ outbox.Notifier = (*Store)(nil)
-	_ outbox.Watcher  = (*Store)(nil)
-	_ outbox.Exporter = (*Store)(nil)
-	_ outbox.Importer = (*Store)(nil)
+	_ outbox.Store        = (*Store)(nil)
+	_ outbox.NameNotifier = (*Store)(nil)
+	_ outbox.Watcher      = (*Store)(nil)
+	_ outbox.Exporter     = (*Store)(nil)
+	_ outbox.Importer     = (*Store)(nil)
 )
 
 // New returns an empty store.
 func New() *Store {
 	return &Store{
 		started: time.Now(), spent: map[string]time.Time{},
-		listeners: map[*func()]struct{}{}, watchers: map[*outbox.Watch]struct{}{},
+		listeners: map[*func([]string)]bool{}, watchers: map[*outbox.Watch]struct{}{},
 		gaps: map[outbox.Reason]*outbox.Untold{}, told: map[outbox.Reason]outbox.ID{},
 	}
 }
@@ -97,7 +98,7 @@ func (s *Store) change(ctx context.Context, f func(now time.Time) error) error {
 		return f(now)
 	})
 	if ran {
-		s.notify()
+		s.notify(true)
 	}
 	return err
 }
@@ -136,6 +137,7 @@ func (s *Store) removeLocked(e *entry) {
 // dropLocked removes the entry and counts why (P5).
 func (s *Store) dropLocked(e *entry, why outbox.Reason) {
 	s.removeLocked(e)
+	s.endedLocked(e)
 	s.dropped.Add(why, 1)
 	s.unheard.Add(why, 1)
 	s.missLocked(outbox.UntoldOf(e.Task, why))

@@ -46,5 +46,6 @@ func (s *Store) requeueLocked(id outbox.ID, now time.Time) error {
 	e.State, e.Reason, e.Attempts = outbox.Waiting, "", 0
 	e.DueAt, e.ExpiresAt, e.replaced = now, time.Time{}, false
 	s.requeued++
+	s.waitsLocked(e)
 	return nil
 }

@@ -32,6 +32,7 @@ func (s *Store) settleLocked(o outbox.Outcome, now time.Time) error {
 	switch o.Verdict {
 	case outbox.Done:
 		s.removeLocked(e)
+		s.endedLocked(e)
 		s.delivered++
 		s.spendLocked(e, now)
 	case outbox.Retry:
@@ -48,6 +49,7 @@ func (s *Store) settleLocked(o outbox.Outcome, now time.Time) error {
 		}
 		e.Fail(o.Failure)
 		e.Token, e.State, e.Reason = 0, outbox.Dead, o.Reason
+		s.endedLocked(e)
 	default:
 		return fmt.Errorf("mem: settle %s: verdict %d: %w", o.ID, o.Verdict, outbox.ErrInvalid)
 	}

@@ -27,6 +27,7 @@ type broken struct {
 	export  func(t *outbox.Task)
 	imports func(s outbox.Importer, ctx context.Context, tasks []outbox.Task) (int, error)
 	notify  func(f func()) (stop func())
+	names   func(f func(names []string)) (stop func())
 	restart func(s outbox.Store)
 	close   func(s outbox.Store) error
 }
@@ -112,10 +113,18 @@ type deaf struct{ *broken }
 
 func (d deaf) Notify(f func()) (stop func()) { return d.notify(f) }
 
+// wordless is broken and a NameNotifier.
+type wordless struct{ deaf }
+
+func (w wordless) NotifyNames(f func(names []string)) (stop func()) { return w.names(f) }
+
 // harnessOf returns a harness of stores broken in one way.
 func harnessOf(make func() *broken) storetest.Harness {
 	wrap := func(b *broken) outbox.Store {
-		if b.notify != nil {
+		switch {
+		case b.names != nil:
+			return wordless{deaf{b}}
+		case b.notify != nil:
 			return deaf{b}
 		}
 		return b
@@ -127,9 +136,14 @@ func harnessOf(make func() *broken) storetest.Harness {
 			return wrap(b)
 		},
 		Reopen: func(t *testing.T, s outbox.Store) outbox.Store {
-			b, ok := s.(*broken)
-			if !ok {
-				b = s.(deaf).broken
+			var b *broken
+			switch s := s.(type) {
+			case *broken:
+				b = s
+			case deaf:
+				b = s.broken
+			case wordless:
+				b = s.broken
 			}
 			b.Store = harness.Reopen(t, b.Store)
 			if b.restart != nil {
@@ -145,7 +159,7 @@ func harnessOf(make func() *broken) storetest.Harness {
 // named, and each rule is broken by one of them.
 func TestRun_FindsBrokenStores(t *testing.T) {
 	found := map[int]bool{}
-	for _, b := range slices.Concat(brokenStores, brokenParks, brokenImports) {
+	for _, b := range slices.Concat(brokenStores, brokenParks, brokenImports, brokenNames) {
 		t.Run(b.name, func(t *testing.T) {
 			for _, number := range b.rules {
 				report := storetest.Try(t, number, harnessOf(b.make))
