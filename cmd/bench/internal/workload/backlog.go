@@ -27,6 +27,7 @@ var (
 	figHeapDrainAl = report.Figure{Name: "heap_over_empty_draining_with_garbage", Unit: report.Memory}
 	figHeapDrained = report.Figure{Name: "heap_over_empty_drained", Unit: report.Memory}
 	figRested      = report.Figure{Name: "folder_bytes_rested", Unit: report.Bytes}
+	figGaveBack    = report.Figure{Name: "rested_after", Unit: report.Seconds} // when its size changed last; none if it did not
 )
 
 // Backlog is a long outage from its beginning to its end, and what it costs besides
@@ -214,8 +215,16 @@ func (b *backlogTrial) drain(producers *load.Producers, tally *load.Tally) error
 	return nil
 }
 
-// rest waits until the folder has kept its size for the time of a measurement: a store
-// may give space back when it has drained.
+// How long rest waits.
+const (
+	restMost  = 10 * time.Second        // in all
+	restKept  = 2500 * time.Millisecond // with no change, as long as there is much to give back: store/bolt begins after one second, and if it is disturbed, two more
+	restSmall = 24 << 20                // what is not worth waiting for: a database that never shrinks and a log with its spares
+)
+
+// rest waits for a store to give space back, which it may do when it has drained: until
+// half of the folder is gone, or it is small, and has kept its size for the time of a
+// measurement; for restKept if it gives nothing back.
 func (b *backlogTrial) rest() error {
 	if !b.inFolder() {
 		return nil
@@ -223,12 +232,21 @@ func (b *backlogTrial) rest() error {
 	b.Say("waiting for the disk to get smaller")
 	size := folderSize(b.Dir)
 	b.s.Set(figDrained, float64(size))
-	for since := time.Now(); time.Since(since) < b.Settings.Duration; {
-		if err := b.pause(b.Settings.Duration / 50); err != nil {
+	enough := max(size/2, restSmall)
+	kept := func() time.Duration {
+		if size <= enough {
+			return b.Settings.Duration
+		}
+		return max(b.Settings.Duration, restKept)
+	}
+	began := time.Now()
+	for since := began; time.Since(since) < kept() && time.Since(began) < restMost; {
+		if err := b.pause(min(max(b.Settings.Duration/50, time.Millisecond), 20*time.Millisecond)); err != nil {
 			return err
 		}
 		if now := folderSize(b.Dir); now != size {
 			size, since = now, time.Now()
+			b.s.Set(figGaveBack, since.Sub(began).Seconds())
 		}
 	}
 	b.s.Set(figRested, float64(size))
