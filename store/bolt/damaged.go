@@ -205,11 +205,11 @@ func (w *writer) keepDamaged(it *item) error {
 // it is listed: listHeads has put it in front of the queue if it was the head of its key.
 func (w *writer) unlistDamaged(it *item) error {
 	if l := load(w.b, it.header.id); l != nil && l.home == homeTasks {
-		if err := w.b.due.Delete(it.header.at(l.listed).key()); err != nil {
+		if err := w.due.remove(it.header.at(l.listed)); err != nil {
 			return err
 		}
 	}
-	return w.b.due.Delete(it.header.at(0).key())
+	return w.due.remove(it.header.at(0))
 }
 
 // forgetPlaces takes those tasks out of the indexes whose values no longer say where

@@ -56,14 +56,14 @@ func TestGolden_NoRoomToUpgrade(t *testing.T) {
 			copyDir(t, store, dir)
 			bound := enlarged(t, dir)
 			version, state := metaOf(t, dir)
-			require.Less(t, version, uint32(3))
+			require.Less(t, version, uint32(4))
 			s := open(t, dir, bolt.WithMaxDatabaseBytes(bound), bolt.WithSegmentBytes(64<<10))
 			require.ErrorIs(t, s.Create(t.Context(), tasks(0, 1)), outbox.ErrFull)
 			crashed := t.TempDir()
 			s.Freeze(func() { copyDir(t, dir, crashed) })
 			version, now := metaOf(t, crashed)
 			require.Greater(t, now, state, "it has taken over a position of the log")
-			require.EqualValues(t, 3, version)
+			require.EqualValues(t, 4, version)
 		})
 	}
 }
@@ -95,6 +95,6 @@ func TestGolden_UpgradeLater(t *testing.T) {
 		crashed := t.TempDir()
 		s.Freeze(func() { copyDir(t, dir, crashed) })
 		version, _ := metaOf(t, crashed)
-		require.EqualValues(t, 3, version)
+		require.EqualValues(t, 4, version)
 	})
 }
