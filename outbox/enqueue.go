@@ -26,8 +26,8 @@ const maxWait = 100 * 365 * 24 * time.Hour
 // visible when that commits.
 //
 // Errors: [ErrInvalid], [ErrTooLarge], and those of [Store] Create. With
-// [ErrOutcomeUnknown] comes the ID that the event has if it was accepted; with
-// other errors nothing was accepted.
+// [ErrOutcomeUnknown] comes the ID that the event has if it was accepted, as far as
+// the store knows it; with other errors nothing was accepted.
 func (o *Outbox) Enqueue(ctx context.Context, name string, payload any, opts ...EventOption) (ID, error) {
 	tasks := make([]Task, 1)
 	if err := o.fill(&tasks[0], name, payload, o.headersOf(ctx), opts); err != nil {

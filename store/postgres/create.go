@@ -15,7 +15,9 @@ import (
 //
 // When the connection dies in the commit, the store asks the server what became of it;
 // only if there is no answer the error is [outbox.ErrOutcomeUnknown], and the IDs are
-// those that the tasks have if they were accepted.
+// those that the tasks have if they were accepted. If ctx ends while tasks are on their way to the server, together
+// with those of other callers perhaps, Create waits for the answer for another second; then that is the error too, and
+// there are no IDs.
 func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	if err := s.usable(ctx); err != nil || len(tasks) == 0 {
 		return err
@@ -30,6 +32,11 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	if tx := outbox.TxFrom(ctx); tx != nil {
 		return s.createIn(ctx, tx, b)
 	}
+	if l := s.leanOf(b); l != nil {
+		if fate, err := s.createLean(ctx, b, l); fate != refused || err != nil {
+			return s.created(b, err)
+		}
+	}
 	for {
 		err = s.runFrom(ctx, s.beginning(b), "create", func(ctx context.Context, w *work) error { return w.create(ctx, b) })
 		if s.overflow != Block || !errors.Is(err, outbox.ErrFull) {
@@ -39,6 +46,11 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 			return fmt.Errorf("%w: %w", err, late)
 		}
 	}
+	return s.created(b, err)
+}
+
+// created tells the caller, and whoever listens, what became of a batch.
+func (s *Store) created(b *batch, err error) error {
 	if err == nil || errors.Is(err, outbox.ErrOutcomeUnknown) {
 		b.fill()
 	}

@@ -42,6 +42,7 @@ func TestCut_EveryMessage(t *testing.T) {
 // cutter lives the life of an event behind a proxy.
 type cutter struct {
 	p     *proxy
+	db    *sql.DB
 	s     *postgres.Store
 	table string
 }
@@ -51,7 +52,7 @@ func newCutter(t *testing.T, driver string) *cutter {
 	c := &cutter{p: newProxy(t)}
 	db, err := sql.Open(driver, "host="+c.p.dir+" user=postgres dbname=postgres sslmode=disable")
 	require.NoError(t, err)
-	c.table = newTable(t, openDB(t, driver))
+	c.db, c.table = db, newTable(t, openDB(t, driver))
 	c.s = open(t, db, c.table)
 	t.Cleanup(func() {
 		require.NoError(t, c.s.Close())

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -73,3 +74,6 @@ func event(name string, with ...func(*outbox.Task)) outbox.Task {
 }
 
 func key(k string) func(*outbox.Task) { return func(t *outbox.Task) { t.Key = k } }
+
+// named puts the name of a table into a text.
+func named(text, table string) string { return strings.ReplaceAll(text, "%[1]s", table) }

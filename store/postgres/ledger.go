@@ -75,7 +75,7 @@ const ledgerColumns = `accepted, delivered, requeued, expired, coalesced, quota,
 // statement of a transaction, and nothing waits for it.
 const ledgerSQL = `
 WITH free AS (
-	SELECT id FROM goutbox_ledger LIMIT 1 FOR UPDATE SKIP LOCKED
+	SELECT id FROM goutbox_ledger WHERE call IS NULL LIMIT 1 FOR UPDATE SKIP LOCKED
 ), added AS (
 	UPDATE goutbox_ledger l SET
 		accepted = accepted + $1, delivered = delivered + $2, requeued = requeued + $3, expired = expired + $4,
@@ -104,13 +104,17 @@ func (w *work) writeLedger(ctx context.Context) error {
 	return w.row(ctx, ledgerSQL, append(w.ledger.args(), w.lazy), &w.xid, &setting)
 }
 
-// ledgerRows is how many rows of the ledger are enough.
-const ledgerRows = 64
+// How many rows of the ledger are enough: of everybody's, and of those that instances have, and leave
+// behind when they are killed. An instance whose row is gone makes a new one.
+const (
+	ledgerRows  = 64
+	ledgerSlots = 512
+)
 
-// foldSQL takes some rows out of the ledger, none of them locked by anybody.
+// foldSQL takes some rows out of the ledger, none of them locked by anybody; on demand also those of instances.
 const foldSQL = `
 WITH few AS (
-	SELECT id FROM goutbox_ledger ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED
+	SELECT id FROM goutbox_ledger WHERE call IS NULL OR $1::boolean ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), gone AS (
 	DELETE FROM goutbox_ledger l USING few WHERE l.id = few.id
 	RETURNING l.*
@@ -124,9 +128,9 @@ const sumColumns = `coalesce(sum(accepted), 0)::bigint, coalesce(sum(delivered),
 
 // fold makes one row of many, which transactions of the application have left. The sum is
 // added to the change of the transaction, and so becomes a row again.
-func (w *work) fold(ctx context.Context) error {
+func (w *work) fold(ctx context.Context, slots bool) error {
 	var sum ledger
-	if err := w.row(ctx, foldSQL, nil, sum.into()...); err != nil {
+	if err := w.row(ctx, foldSQL, []any{slots}, sum.into()...); err != nil {
 		return err
 	}
 	w.ledger.add(sum)

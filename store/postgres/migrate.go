@@ -28,7 +28,7 @@ var MigrationsFS fs.FS = func() fs.FS {
 }()
 
 // schemaVersion is what this package needs.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // migrate brings the schema up to schemaVersion. One instance does it, the others wait and
 // find it done.

@@ -230,20 +230,3 @@ func (p *planned) lists(t *testing.T) {
 		}
 	}
 }
-
-// Whatever is in an event, the server plans once how to accept it: to plan it takes twice as long as to
-// do it.
-func TestPlans_CreateIsPlannedOnce(t *testing.T) {
-	s, db, table := newStore(t, "pgx")
-	db.SetMaxOpenConns(1) // whose plans are looked at
-	for i := range 20 {
-		require.NoError(t, s.Create(t.Context(), []outbox.Task{event(fmt.Sprint("name ", i))}))
-	}
-	var generic, custom int
-	err := db.QueryRow(`SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements WHERE statement LIKE '%INSERT INTO%' || $1 || '_tasks%'`, table).Scan(&generic, &custom)
-	if err != nil && strings.Contains(err.Error(), "generic_plans") {
-		t.Skip("a server before PostgreSQL 14 does not say")
-	}
-	require.NoError(t, err)
-	require.Equal(t, []int{20, 0}, []int{generic, custom}, "plans for any parameters, and for those of one event")
-}

@@ -20,6 +20,7 @@ type proxy struct {
 	after   atomic.Bool  // cut when the server has answered, and keep the answer
 	cuts    atomic.Int64
 	thaw    chan struct{} // not nil: fall silent in place of cutting, until it is closed
+	rude    atomic.Bool   // cut when the server has got it, and before it answers
 	all     sync.WaitGroup
 }
 
@@ -107,6 +108,10 @@ func (p *proxy) serve(client net.Conn) {
 			p.cuts.Add(1)
 			if p.thaw != nil {
 				<-p.thaw
+				return
+			}
+			if p.rude.Load() {
+				_, _ = server.Write(b[:n]) // it will find nobody to answer to
 				return
 			}
 			if p.after.Load() {

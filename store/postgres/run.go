@@ -142,8 +142,14 @@ func rollback(conn *sql.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
-		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // which is what Raw returns
+		discard(conn)
 	}
+}
+
+// discard throws a connection away, and gives its place back.
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // which is what Raw returns
+	_ = conn.Close()                                           // it is closed
 }
 
 // outcome finds out what became of a commit whose connection died: PostgreSQL knows the

@@ -26,6 +26,8 @@ type Store struct {
 	turnLock sync.Mutex
 	turns    uint64 // tasks claimed so far: see outbox.Turn
 
+	queue queue // of events that are accepted together
+
 	mu          sync.Mutex // guards what follows; never held while anybody waits
 	listeners   map[*func()]struct{}
 	watchers    map[*outbox.Watch]struct{}
@@ -52,6 +54,7 @@ func New(db *sql.DB, opts ...Option) (*Store, error) {
 		options: options{retryInterval: defaultRetryInterval, lease: outbox.MaxLease, table: defaultTable},
 		db:      db, begin: beginText(idleTime), listeners: map[*func()]struct{}{}, watchers: map[*outbox.Watch]struct{}{},
 	}
+	s.queue.init()
 	for _, set := range opts {
 		if set != nil {
 			set(&s.options)
@@ -123,9 +126,10 @@ func (s *Store) Close() error {
 		stop()
 	}
 	s.looking.Wait()
+	slots := s.queue.close()
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
-	return s.giveBack(ctx)
+	return s.giveBack(ctx, slots)
 }
 
 const (
@@ -140,10 +144,13 @@ const (
 	UPDATE goutbox_tasks t SET due_at = t.held, held = NULL, owner = NULL FROM mine WHERE t.id = mine.id`
 )
 
-// giveBack ends the claims of this instance, some at a time.
-func (s *Store) giveBack(ctx context.Context) error {
+// giveBack ends the claims of this instance, some at a time, and gives up its rows of the ledger.
+func (s *Store) giveBack(ctx context.Context, slots []*slot) error {
 	for more := true; more; {
 		err := s.run(ctx, "close", func(ctx context.Context, w *work) error {
+			if err := w.giveUp(ctx, slots); err != nil {
+				return err
+			}
 			n, err := w.waitAgain(ctx, mineSQL, s.owner, sweepAtOnce)
 			if err != nil {
 				return err

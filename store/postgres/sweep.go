@@ -26,23 +26,27 @@ const dueSQL = `SELECT
 	EXISTS (SELECT FROM goutbox_marks WHERE kind = 0),
 	EXISTS (SELECT FROM goutbox_marks WHERE kind = 1),
 	EXISTS (SELECT FROM goutbox_gaps WHERE count > 0),
-	(SELECT count(*) FROM (SELECT FROM goutbox_ledger LIMIT 1000) l)`
+	(SELECT count(*) FROM (SELECT FROM goutbox_ledger WHERE call IS NULL LIMIT 1000) l),
+	(SELECT count(*) FROM (SELECT FROM goutbox_ledger WHERE call IS NOT NULL LIMIT 1000) l)`
 
 // chores is what there is to do before a claim.
 type chores struct {
 	lapsed, expired, keys, latest, gaps bool
-	rows                                int // of the ledger
+	rows, slots                         int // of the ledger: everybody's, and those of instances
 }
 
 // any reports whether a sweep is due.
 func (c *chores) any() bool {
-	return c.lapsed || c.expired || c.keys || c.latest || c.rows > ledgerRows
+	return c.lapsed || c.expired || c.keys || c.latest || c.folds()
 }
+
+// folds reports whether the ledger has too many rows.
+func (c *chores) folds() bool { return c.rows > ledgerRows || c.slots > ledgerSlots }
 
 // chores looks what there is to do.
 func (s *Store) chores(ctx context.Context) (c chores, err error) {
 	err = s.read(ctx, "claim", func(ctx context.Context, w *work) error {
-		return w.row(ctx, dueSQL, nil, &c.lapsed, &c.expired, &c.keys, &c.latest, &c.gaps, &c.rows)
+		return w.row(ctx, dueSQL, nil, &c.lapsed, &c.expired, &c.keys, &c.latest, &c.gaps, &c.rows, &c.slots)
 	})
 	return c, err
 }
@@ -82,7 +86,7 @@ func (w *work) sweep(ctx context.Context, c chores) error {
 		{c.lapsed, w.lapse},
 		{c.latest, w.coalesce},
 		{c.expired, w.expire},
-		{c.rows > ledgerRows, w.fold},
+		{c.folds(), func(ctx context.Context) error { return w.fold(ctx, c.slots > ledgerSlots) }},
 	} {
 		if chore.due {
 			if err := chore.do(ctx); err != nil {
