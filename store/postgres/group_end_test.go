@@ -108,6 +108,7 @@ func TestGroup_NoConnection(t *testing.T) {
 		closed := make(chan error, 1)
 		go func() { closed <- alone.Close() }()
 		require.ErrorIs(t, <-waits.err, outbox.ErrClosed)
+		require.Eventually(t, func() bool { _, leading := alone.Waiting(); return leading == 0 }, soon, tick)
 		require.NoError(t, conn.Close())
 		require.NoError(t, <-closed)
 		require.Empty(t, list(t, s))

@@ -31,6 +31,9 @@ func TestSlot_OlderVersions(t *testing.T) {
 			}
 		}
 		require.NoError(t, s.Create(t.Context(), []outbox.Task{event("a")}))
+		rows := 0
+		require.NoError(t, db.QueryRow(named("SELECT count(*) FROM %[1]s_ledger WHERE call IS NOT NULL", table)).Scan(&rows))
+		require.Equal(t, 1, rows)
 		st, err := s.Stats(t.Context())
 		require.NoError(t, err)
 		require.EqualValues(t, 7, st.Pending)
@@ -52,8 +55,11 @@ func TestSlot_LeftBehind(t *testing.T) {
 		}
 		require.NoError(t, s.Create(t.Context(), []outbox.Task{event("a")}))
 		leave(100)
+		_, err := db.Exec(named(`INSERT INTO %[1]s_ledger (`+ledgerColumns+`) SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, 100)`, table))
+		require.NoError(t, err)
 		require.Len(t, claim(t, s, 9, aWhile), 1)
 		require.Greater(t, count(), 100, "they may be at work")
+		require.Less(t, count(), 110, "these nobody has")
 		leave(500)
 		require.NoError(t, s.Create(t.Context(), []outbox.Task{event("a")}))
 		require.Len(t, claim(t, s, 9, aWhile), 1)
