@@ -32,7 +32,7 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 	if tx := outbox.TxFrom(ctx); tx != nil {
 		return s.createIn(ctx, tx, b)
 	}
-	if l := s.leanOf(b); l != nil {
+	if l := s.leanOf(b, s.options.lease); l != nil {
 		if fate, err := s.createLean(ctx, b, l); fate != refused || err != nil {
 			return s.created(b, err)
 		}

@@ -45,8 +45,8 @@ type lean struct {
 }
 
 // leanOf returns a batch as a lean one, or nil if it is none. What is odd is not, either: it is
-// refused, or not, on the longer way.
-func (s *Store) leanOf(b *batch) *lean {
+// refused, or not, on the longer way. Claims at once last so long at most; 0: there are none.
+func (s *Store) leanOf(b *batch, lease time.Duration) *lean {
 	if len(b.presets)+len(b.uniques)+len(b.latests)+len(b.keys) > 0 || s.quota > 0 || len(b.tasks) > leanEvents {
 		return nil
 	}
@@ -62,7 +62,7 @@ func (s *Store) leanOf(b *batch) *lean {
 	l := &lean{blob: make([]byte, 0, size), sizes: make([]int, len(b.tasks)), random: make([]byte, 6*len(b.tasks))}
 	rand.Read(l.random) // never fails, says crypto/rand
 	for i := range b.tasks {
-		l.add(i, &b.tasks[i], s.options.lease)
+		l.add(i, &b.tasks[i], lease)
 	}
 	return l
 }
@@ -82,7 +82,7 @@ func (l *lean) add(i int, t *outbox.Task, longest time.Duration) {
 	l.lists[leanRetryBase].int(int64(t.RetryBase))
 	l.lists[leanRetryMax].int(int64(t.RetryMax))
 	st, lease := outbox.Waiting, int64(0)
-	if claimedAtOnce(t) {
+	if claimedAtOnce(t) && longest > 0 {
 		st, lease, l.leased = outbox.InFlight, micros(min(t.Lease, longest)), true
 	}
 	l.lists[leanLease].int(lease)
@@ -107,34 +107,43 @@ func (l *lean) join(o *lean) {
 // acceptSQL writes lean events and counts them, if the row of the ledger is as the owner has
 // left it; otherwise it does nothing. All are given the same 64 bits first in their IDs, which are the new call
 // of the row, and are told apart, in their order, by the rest. It reads one row and waits for
-// nothing, and as it is a transaction of its own, none is ever left open.
+// nothing, and as it is a transaction of its own, none is ever left open. Other instances are notified
+// if there is a channel.
 const acceptSQL = `
 WITH slot AS (
-	UPDATE goutbox_ledger SET accepted = accepted + $3, high = high + $4, normal = normal + $5, low = low + $6,
-		in_flight = in_flight + $7, call = goutbox_next(0)
-	WHERE id = $1 AND call = $2
+	UPDATE goutbox_ledger SET accepted = accepted + $1, high = high + $2, normal = normal + $3, low = low + $4,
+		in_flight = in_flight + $5, call = goutbox_next(0)
+	WHERE id = $23 AND call = $24
 	RETURNING call, clock_timestamp() AS now
 ), given AS MATERIALIZED (
-	SELECT call, now, CASE WHEN $8::boolean THEN nextval('goutbox_tokens') ELSE 0 END AS token FROM slot
-), ` + writtenSQL + `
-SELECT call, now, token, CASE WHEN $25::text <> '' THEN pg_notify($25::text, '')::text END FROM given`
+	SELECT call, now, CASE WHEN $25::boolean THEN nextval('goutbox_tokens') ELSE 0 END AS token FROM slot
+), ` + writtenSQL
+
+// acceptInSQL is acceptSQL in a transaction of the application, which counts in a row of its own.
+const acceptInSQL = `
+WITH counted AS (
+	INSERT INTO goutbox_ledger (` + ledgerColumns + `) VALUES ($1, 0, 0, 0, 0, 0, 0, $2, $3, $4, $5, 0)
+), given AS MATERIALIZED (
+	SELECT goutbox_next(0) AS call, clock_timestamp() AS now, 0::bigint AS token
+), ` + writtenSQL
 
 // writtenSQL writes lean events once call, now and token are given.
 const writtenSQL = `written AS (
 	INSERT INTO goutbox_tasks (id, name, headers, content_type, payload, created_at, state, head, attempts, max_attempts,
 		due_at, expires_at, unique_for, priority, key_policy, retry_base, retry_max, token, lease_end, owner)
-	SELECT (lpad(to_hex(call), 16, '0') || low)::uuid, name, headers, content_type, substr($10::bytea, place, size), now,
+	SELECT (lpad(to_hex(call), 16, '0') || low)::uuid, name, headers, content_type, substr($7::bytea, place, size), now,
 		CASE WHEN lease > 0 THEN 1 ELSE 0 END, true, 0, max_attempts, now + delay * interval '1 microsecond',
 		CASE WHEN ttl > 0 THEN now + ttl * interval '1 microsecond' END, 0, priority, key_policy, retry_base, retry_max,
 		CASE WHEN lease > 0 THEN token ELSE 0 END, CASE WHEN lease > 0 THEN now + lease * interval '1 microsecond' END,
-		CASE WHEN lease > 0 THEN $9::bigint END
-	FROM given, unnest($11::text[], $12::integer[], $13::integer[], $14::bytea[], $15::bytea[], $16::bytea[], $17::integer[],
-		$18::bigint[], $19::bigint[], $20::smallint[], $21::smallint[], $22::bigint[], $23::bigint[], $24::bigint[])
+		CASE WHEN lease > 0 THEN $6::bigint END
+	FROM given, unnest($8::text[], $9::integer[], $10::integer[], $11::bytea[], $12::bytea[], $13::bytea[], $14::integer[],
+		$15::bigint[], $16::bigint[], $17::smallint[], $18::smallint[], $19::bigint[], $20::bigint[], $21::bigint[])
 		AS u(low, place, size, name, headers, content_type, max_attempts, delay, ttl, priority, key_policy, retry_base, retry_max, lease)
-)`
+)
+SELECT call, now, token, CASE WHEN $22::text <> '' THEN pg_notify($22::text, '')::text END FROM given`
 
-// acceptArgs are the parameters of acceptSQL.
-func (s *Store) acceptArgs(sl *slot, l *lean) []any {
+// acceptArgs are the parameters of acceptInSQL, and the first ones of acceptSQL.
+func (s *Store) acceptArgs(l *lean) []any {
 	var lows, places, sizes list
 	place := 1
 	for i, size := range l.sizes {
@@ -149,8 +158,8 @@ func (s *Store) acceptArgs(sl *slot, l *lean) []any {
 		channel = s.channel()
 	}
 	args := make([]any, 0, 14+leanLists)
-	args = append(args, sl.id, sl.call, l.ledger.accepted, l.ledger.high, l.ledger.normal, l.ledger.low, l.ledger.inFlight,
-		l.leased, s.owner, l.blob, lows.String(), places.String(), sizes.String())
+	args = append(args, l.ledger.accepted, l.ledger.high, l.ledger.normal, l.ledger.low, l.ledger.inFlight,
+		s.owner, l.blob, lows.String(), places.String(), sizes.String())
 	for i := range l.lists {
 		args = append(args, l.lists[i].String())
 	}

@@ -41,7 +41,7 @@ func (s *Store) accept(ctx context.Context, conn *sql.Conn, sl *slot, l *lean) (
 		}
 		var g given
 		var told sql.NullString
-		err := conn.QueryRowContext(ctx, s.names.of(acceptSQL), s.acceptArgs(sl, l)...).Scan(&g.call, &g.now, &g.token, &told)
+		err := conn.QueryRowContext(ctx, s.names.of(acceptSQL), append(s.acceptArgs(l), sl.id, sl.call, l.leased)...).Scan(&g.call, &g.now, &g.token, &told)
 		switch {
 		case err == nil:
 			sl.call = g.call

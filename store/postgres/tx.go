@@ -41,10 +41,7 @@ func (s *Store) createIn(ctx context.Context, foreign any, b *batch) error {
 	if err := w.exec(ctx, "SAVEPOINT goutbox"); err != nil {
 		return translate("create", err)
 	}
-	err := w.create(ctx, b)
-	if err == nil {
-		err = w.finish(ctx)
-	}
+	err := w.createForeign(ctx, b)
 	if err == nil {
 		err = w.exec(ctx, "RELEASE SAVEPOINT goutbox")
 	}
@@ -58,4 +55,22 @@ func (s *Store) createIn(ctx context.Context, foreign any, b *batch) error {
 		return errors.Join(fmt.Errorf("postgres: create: %w", err), back)
 	}
 	return errors.Join(translate("create", err), back)
+}
+
+// createForeign is createIn between the savepoint and its release.
+func (w *work) createForeign(ctx context.Context, b *batch) error {
+	if l := w.s.leanOf(b, 0); l != nil {
+		var g given
+		var told sql.NullString
+		if err := w.row(ctx, acceptInSQL, w.s.acceptArgs(l), &g.call, &g.now, &g.token, &told); err != nil {
+			return err
+		}
+		g.now = g.now.UTC()
+		l.made(b, g, 0)
+		return nil
+	}
+	if err := w.create(ctx, b); err != nil {
+		return err
+	}
+	return w.finish(ctx)
 }

@@ -166,3 +166,23 @@ func TestTx_LatestOnlyByID(t *testing.T) {
 		require.ErrorIs(t, s.Create(t.Context(), []outbox.Task{event("x", latest(9)), event("x", latest(8))}), outbox.ErrDuplicate)
 	})
 }
+
+// What a transaction is told is what is there once it has committed; nothing is claimed in it, and what it is
+// refused leaves it usable.
+func TestTx_UsualEvents(t *testing.T) {
+	each(t, func(t *testing.T, driver string) {
+		s, db, _ := newStore(t, driver)
+		tx, ctx := begin(t, db, sql.LevelSerializable)
+		require.Error(t, s.Create(ctx, []outbox.Task{event("x"), event("x", func(task *outbox.Task) { task.MaxAttempts = 1 << 40 })}))
+		tasks := []outbox.Task{
+			event("a", func(task *outbox.Task) { task.Lease, task.Priority = aWhile, outbox.Low }),
+			event("b", func(task *outbox.Task) { task.Delay, task.TTL = time.Hour, 2*time.Hour }),
+		}
+		require.NoError(t, s.Create(ctx, tasks))
+		require.Empty(t, list(t, s))
+		require.NoError(t, tx.Commit())
+		isThere(t, s, tasks...)
+		require.Equal(t, outbox.Waiting, tasks[0].State)
+		require.Equal(t, "a", names(claim(t, s, 9, aWhile)))
+	})
+}
