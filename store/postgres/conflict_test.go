@@ -11,14 +11,18 @@ import (
 
 	"github.com/goutbox/goutbox/outbox"
 	"github.com/goutbox/goutbox/store/postgres"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 )
 
 // openWith opens the database with a setting of the session.
-func openWith(t *testing.T, setting string) *sql.DB {
+func openWith(t *testing.T, name, value string) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("pgx", dsn(t)+" options='-c "+setting+"'")
+	config, err := pgx.ParseConfig(dsn(t)) // a URL, or not
 	require.NoError(t, err)
+	config.RuntimeParams[name] = value
+	db := stdlib.OpenDB(*config)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db
 }
@@ -78,7 +82,7 @@ func crowd(t *testing.T, stores ...*postgres.Store) {
 
 // A server whose default is SERIALIZABLE refuses some transactions; they are tried again.
 func TestConflict_Serializable(t *testing.T) {
-	db := openWith(t, "default_transaction_isolation=serializable")
+	db := openWith(t, "default_transaction_isolation", "serializable")
 	table := newTable(t, db)
 	a, b := open(t, db, table), open(t, db, table)
 	crowd(t, a, b)
@@ -99,8 +103,8 @@ func TestConflict_FullPool(t *testing.T) {
 // When a settle and somebody's own transaction wait for each other, PostgreSQL ends the settle,
 // and it is tried again.
 func TestConflict_Deadlock(t *testing.T) {
-	db := openWith(t, "deadlock_timeout=2s") // looked for once, so not before there is one
-	patient := openWith(t, "deadlock_timeout=60s")
+	db := openWith(t, "deadlock_timeout", "2s") // looked for once, so not before there is one
+	patient := openWith(t, "deadlock_timeout", "60s")
 	table := newTable(t, db)
 	s := open(t, db, table)
 	tasks := []outbox.Task{event("a"), event("b")}
