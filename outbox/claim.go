@@ -59,16 +59,17 @@ func (d *dispatcher) plan(now time.Time) (p plan) {
 }
 
 // roomLocked says how much may be claimed: what the idle workers can take, and what
-// will be wanted within the horizon at the pace since the last claim. Nothing while
+// will be wanted within the horizon at the pace since the last claim, or since the one before it, if that
+// is higher: right after a claim nothing has ended, and while a store on a server is asked, all that it
+// gave before may be published. Nothing while
 // half of that is queued, so that claims are not made one task at a time.
 func (d *dispatcher) roomLocked(now time.Time) (tasks, bytes int) {
 	target := max(d.conf.concurrency-d.active.n, 0) * d.batch
 	if d.conf.limiter != nil {
 		target = d.batch // the limiter, not the number of workers, says when they are wanted
 	}
-	if d.ended > 0 {
-		target += int(min(int64(d.ended)*int64(horizon)/max(int64(now.Sub(d.claimed)), 1), int64(d.ahead)))
-	}
+	pace := max(within(d.ended, now.Sub(d.claimed)), within(d.ended+d.before, now.Sub(d.earlier)))
+	target += int(min(pace, int64(d.ahead)))
 	target = min(target, d.ahead)
 	d.low = target / 2
 	bytes = max(maxAheadBytes, d.bytes) - d.queue.bytes
@@ -79,6 +80,11 @@ func (d *dispatcher) roomLocked(now time.Time) (tasks, bytes int) {
 		return 0, 0
 	}
 	return target - d.queue.n, bytes
+}
+
+// within is how many of what has come to n in a time make a horizon.
+func within(n int, in time.Duration) int64 {
+	return int64(n) * int64(horizon) / max(int64(in), 1)
 }
 
 // outLocked reports whether nothing but a probe is to be begun: the gate is shut, or a
@@ -97,7 +103,7 @@ func (d *dispatcher) claim(p plan) error {
 	})
 	now := time.Now()
 	d.mu.Lock()
-	d.ended = 0
+	d.before, d.ended = d.ended, 0
 	if d.claimErr = err; d.caller.Err() != nil {
 		d.claimErr = nil
 	}
@@ -113,7 +119,7 @@ func (d *dispatcher) claim(p plan) error {
 	}
 	d.mu.Unlock()
 
-	d.claimed = now
+	d.earlier, d.claimed = d.claimed, now
 	switch {
 	case err == nil:
 		d.failures = 0

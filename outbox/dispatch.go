@@ -47,6 +47,7 @@ type dispatcher struct {
 	next     time.Time // when to look for work unasked
 	failures int       // claims that failed in a row
 	claimed  time.Time // when it last claimed
+	earlier  time.Time // and the time before
 
 	held  []heldBack // of a drain; guarded by mu
 	total Drained    // of a drain; of the settler alone, until it is done
@@ -59,6 +60,7 @@ type dispatcher struct {
 	active  attempts // under way
 	given   attempts // given up, and a late result would count
 	ended   int      // events whose attempts have ended since the last claim
+	before  int      // and between that and the one before
 	workers int      // that run, without those given up
 	idle    int      // of them, those that wait for the queue
 	calling bool     // one was called and has not come yet
