@@ -22,12 +22,13 @@ const (
 	hookRetried
 	hookDead
 	hookDropped
+	hookBuried
 	hookGate
 	hookSync
 	hooks
 )
 
-var hookNames = [hooks]string{"Enqueued", "Attempt", "Delivered", "Retried", "Dead", "Dropped", "Gate", "Sync"}
+var hookNames = [hooks]string{"Enqueued", "Attempt", "Delivered", "Retried", "Dead", "Dropped", "Buried", "Gate", "Sync"}
 
 // observer is an Observer, and which of its functions have failed.
 type observer struct {

@@ -29,11 +29,19 @@ type Observer struct {
 	Attempt   func(a Attempt)
 	Delivered func(a Attempt) // the destination has taken it
 	Retried   func(a Attempt) // refused, and will be tried again
-	Dead      func(a Attempt) // it is a dead letter now, and this is the place to hear of it; without an attempt if nobody handles it
+	Dead      func(a Attempt) // it is a dead letter now; without an attempt if nobody handles it
 
 	// Dropped is called when the store has dropped n events for a reason: expired,
 	// coalesced, for a quota, deleted. See [Watcher].
 	Dropped func(r Reason, n uint64)
+
+	// Buried is called when the store itself has made dead letters of n events, with no
+	// attempt, so that Dead does not hear of them: for [ReasonKeyParked], as their turn came,
+	// or [ReasonDamaged], as they were met. With Dead that is all that have become dead letters
+	// since [New], but for those of other outboxes on the store, which have observers of their
+	// own, and imported ones. Which they are [Outbox.Tasks] says, with a [Filter] of States and
+	// Reason. See [Watcher].
+	Buried func(r Reason, n uint64)
 
 	// Gate is called when an outage of a destination begins, with GateShut and why, and
 	// when it ends, with GateRamping or GateOpen and nil.

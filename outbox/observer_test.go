@@ -54,6 +54,7 @@ func (d *diary) observer() outbox.Observer {
 		Retried:   heard("retried"),
 		Dead:      heard("dead"),
 		Dropped:   func(r outbox.Reason, n uint64) { d.add("dropped %d %s", n, r) },
+		Buried:    func(r outbox.Reason, n uint64) { d.add("buried %d %s", n, r) },
 		Gate:      func(to string, s outbox.GateState, err error) { d.add("gate %q %s %v", to, s, err) },
 	}
 }
@@ -103,6 +104,30 @@ func TestObserver_Drops(t *testing.T) {
 		_, err = f.Drain(t.Context(), answers(nil))
 		require.NoError(t, err)
 		require.Equal(t, []string{"dropped 3 expired"}, d.take())
+	})
+}
+
+// Dead and Buried together hear of every dead letter, and of each once; which the store has
+// made by itself, a listing says.
+func TestObserver_Buried(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var d diary
+		all := d.observer()
+		f := setup(t, outbox.WithConcurrency(1), outbox.WithObserver(outbox.Observer{Dead: all.Dead, Buried: all.Buried}))
+		key := outbox.WithKey("k")
+		f.enqueue("first", key, outbox.WithKeyPolicy(outbox.ParkWholeKey))
+		f.enqueueMany("behind", 3, key)
+		f.start(answers(outbox.Permanent(errRefused)))
+		require.Equal(t, []string{`dead first 1 took=0s verdict=4 reason="permanent" delay=0s err=refused`, "buried 3 key parked"}, d.take())
+		f.enqueue("later", key)
+		require.Equal(t, []string{"buried 1 key parked"}, d.take())
+		require.EqualValues(t, 5, f.stats().Dead)
+		var names []string
+		for task, err := range f.Tasks(t.Context(), outbox.Filter{States: []outbox.State{outbox.Dead}, Reason: outbox.ReasonKeyParked}) {
+			require.NoError(t, err)
+			names = append(names, task.Name)
+		}
+		require.Equal(t, []string{"behind", "behind", "behind", "later"}, names)
 	})
 }
 
@@ -211,11 +236,13 @@ func TestObserver_Contained(t *testing.T) {
 						f.enqueueMany("expires", 2, outbox.WithDelay(time.Hour), outbox.WithTTL(time.Second))
 						f.enqueueMany("e", 5)
 						time.Sleep(time.Minute)
+						f.parked()
+						synctest.Wait()
 					}
 					time.Sleep(2 * time.Hour) // what blocks has ended
 					st := f.stats()
 					require.Equal(t, uint64(8), st.Delivered)
-					require.Equal(t, uint64(2), st.Dead)
+					require.Equal(t, uint64(6), st.Dead)
 					require.Equal(t, uint64(4), st.Dropped)
 					require.EqualValues(t, 1, calls.Load(), "it is switched off")
 					require.Contains(t, f.log.at(slog.LevelError, "hook", "error"),
@@ -226,6 +253,17 @@ func TestObserver_Contained(t *testing.T) {
 			})
 		}
 	}
+}
+
+// parked has the store bury an event behind one that was buried by nobody who is observed.
+func (f *fixture) parked() {
+	f.t.Helper()
+	key := time.Now().String()
+	tasks := []outbox.Task{{Event: outbox.Event{Name: "parks", Key: key}, MaxAttempts: 1, KeyPolicy: outbox.ParkWholeKey, Lease: time.Hour}}
+	require.NoError(f.t, f.store.Create(context.Background(), tasks))
+	require.NoError(f.t, f.store.Store.Settle(context.Background(), []outbox.Outcome{
+		{ID: tasks[0].ID, Token: tasks[0].Token, Verdict: outbox.Bury, Reason: outbox.ReasonPermanent}}))
+	f.enqueue("behind", outbox.WithKey(key))
 }
 
 // Other observers, and the other hooks of the same, go on.

@@ -47,6 +47,7 @@ func (s *Store) apply(c *change) {
 	effect := c.effect()
 	s.since.add(effect, 1)
 	s.noteDropped(&effect)
+	s.noteBuried(c)
 	if c.op != nil && c.pos > s.gapsAt {
 		s.gaps.apply(c.op, e != nil)
 	}

@@ -47,46 +47,47 @@ type Store struct {
 
 	// mu guards everything below it down to unheard. Nothing that waits for a disk is
 	// done while holding it, but for lines of the log.
-	mu         sync.Mutex
-	overlay    overlay
-	ids        *ids
-	inbox      []change               // records queued in the log that are not durable yet, in its order
-	applied    wal.Position           // the last record that has changed the overlay
-	checkpoint wal.Position           // the last record that the database knows
-	base       ledger                 // as of checkpoint, with every transaction committed since
-	since      ledger                 // what the records after checkpoint did, up to applied
-	coming     ledger                 // what settled but not yet durable records will do, for Stats
-	gaps       gaps                   // what the records up to applied say of gaps,
-	gapsAhead  gaps                   // and with all that are queued
-	gapsAt     wal.Position           // of the database's state when it was opened: the record up to which it knows of gaps
-	use        usage                  // what waits and what is dead, all that was queued in the log included
-	unsure     usage                  // of it, new tasks that are not durable yet
-	granted    amount                 // room in the quota given to waiters that have not used it yet,
-	txUse      amount                 // and to transactions whose end is not known
-	waiters    []*waiter              // for room, first come first served
-	unswept    bool                   // a rolled back transaction may hold room
-	excess     [3]bool                // the keeper is to bring a home down to its quota
-	drops      [3]dropped             // for quota and durable, but not logged yet, by home
-	retrying   int                    // settled retries that are not durable yet,
-	retryDue   int64                  // and when the first of them is due
-	generation uint64                 // changes with every commit to the database, so that readers see that one came between
-	groups     map[outbox.ID]*txGroup // of transactions whose end is not known
-	lastToken  uint64
-	turns      uint64        // tasks claimed since the store was opened: see outbox.Turn
-	tasksRead  int64         // tasks that refills have read
-	noted      int64         // the latest time, store clock, that is on the disk; see noteTime
-	room       chan struct{} // closed and replaced whenever a checkpoint has made room
-	live       bool          // recovery is over
-	placesRead int           // places of the due bucket that refills have looked at
-	unlisted   bool          // which queues the database has is not known: see findQueues
-	disordered bool          // the database's indexes do not agree with its tasks
-	spoilt     bool          // a damaged task waits in memory for room for its record: see quarantine
-	closing    bool
-	failed     error                          // set once: ErrPoisoned or ErrClosed, and why
-	noRoom     error                          // why nothing is accepted for now: ErrDiskFull or ErrFull (P9)
-	listeners  map[*func(names []string)]bool // and whether they are called without a name too
-	watchers   []*outbox.Watch
-	unheard    outbox.Dropped // what they have not heard of
+	mu          sync.Mutex
+	overlay     overlay
+	ids         *ids
+	inbox       []change               // records queued in the log that are not durable yet, in its order
+	applied     wal.Position           // the last record that has changed the overlay
+	checkpoint  wal.Position           // the last record that the database knows
+	base        ledger                 // as of checkpoint, with every transaction committed since
+	since       ledger                 // what the records after checkpoint did, up to applied
+	coming      ledger                 // what settled but not yet durable records will do, for Stats
+	gaps        gaps                   // what the records up to applied say of gaps,
+	gapsAhead   gaps                   // and with all that are queued
+	gapsAt      wal.Position           // of the database's state when it was opened: the record up to which it knows of gaps
+	use         usage                  // what waits and what is dead, all that was queued in the log included
+	unsure      usage                  // of it, new tasks that are not durable yet
+	granted     amount                 // room in the quota given to waiters that have not used it yet,
+	txUse       amount                 // and to transactions whose end is not known
+	waiters     []*waiter              // for room, first come first served
+	unswept     bool                   // a rolled back transaction may hold room
+	excess      [3]bool                // the keeper is to bring a home down to its quota
+	drops       [3]dropped             // for quota and durable, but not logged yet, by home
+	retrying    int                    // settled retries that are not durable yet,
+	retryDue    int64                  // and when the first of them is due
+	generation  uint64                 // changes with every commit to the database, so that readers see that one came between
+	groups      map[outbox.ID]*txGroup // of transactions whose end is not known
+	lastToken   uint64
+	turns       uint64        // tasks claimed since the store was opened: see outbox.Turn
+	tasksRead   int64         // tasks that refills have read
+	noted       int64         // the latest time, store clock, that is on the disk; see noteTime
+	room        chan struct{} // closed and replaced whenever a checkpoint has made room
+	live        bool          // recovery is over
+	placesRead  int           // places of the due bucket that refills have looked at
+	unlisted    bool          // which queues the database has is not known: see findQueues
+	disordered  bool          // the database's indexes do not agree with its tasks
+	spoilt      bool          // a damaged task waits in memory for room for its record: see quarantine
+	closing     bool
+	failed      error                          // set once: ErrPoisoned or ErrClosed, and why
+	noRoom      error                          // why nothing is accepted for now: ErrDiskFull or ErrFull (P9)
+	listeners   map[*func(names []string)]bool // and whether they are called without a name too
+	watchers    []*outbox.Watch
+	unheard     outbox.Dropped // what they have not heard of,
+	unheardDead outbox.Buried  // and of what the store has buried
 
 	logged       atomic.Int64  // bytes queued in the log since the last trim, or look for one,
 	unprepared   atomic.Int64  // and since it was last seen to that there is a next segment
@@ -104,7 +105,7 @@ type Store struct {
 	wakeFlush  chan struct{} // capacity 1: there is work for the flusher: room, a checkpoint, reindex, sweep
 	wakeQuota  chan struct{} // capacity 1: the keeper of quotas has something to do
 
-	wakeWatch chan struct{} // capacity 1: something was dropped
+	wakeWatch chan struct{} // capacity 1: something was dropped or buried
 	synced    chan synced   // what watchers are told of syncs; full, the next is left out
 	watchSync atomic.Bool   // somebody wants to know
 

@@ -52,6 +52,21 @@ func (s *Store) noteDropped(effect *ledger) {
 	wake(s.wakeWatch)
 }
 
+// noteBuried counts what a record has made a dead letter, for the watchers. mu is held.
+func (s *Store) noteBuried(c *change) {
+	switch {
+	case len(s.watchers) == 0:
+		return
+	case c.kind == opPark:
+		s.unheardDead.KeyParked++
+	case c.kind == opDamage && !c.op.wasDead:
+		s.unheardDead.Damaged++
+	default:
+		return
+	}
+	wake(s.wakeWatch)
+}
+
 // onSync is called by the log after each sync.
 func (s *Store) onSync(records uint64, took time.Duration) {
 	if !s.watchSync.Load() {
@@ -82,15 +97,16 @@ func (s *Store) teller() {
 	}
 }
 
-// tell tells all watchers what was dropped since the last time, and of a sync, without
+// tell tells all watchers what was dropped and buried since the last time, and of a sync, without
 // a lock.
 func (s *Store) tell(one *synced) {
 	s.mu.Lock()
-	watchers, dropped := s.watchers, s.unheard
-	s.unheard = outbox.Dropped{}
+	watchers, dropped, buried := s.watchers, s.unheard, s.unheardDead
+	s.unheard, s.unheardDead = outbox.Dropped{}, outbox.Buried{}
 	s.mu.Unlock()
 	for _, w := range watchers {
 		w.TellDropped(dropped)
+		w.TellBuried(buried)
 		if w.Synced != nil && one != nil {
 			w.Synced(one.records, one.took)
 		}

@@ -15,6 +15,7 @@ import (
 type watched struct {
 	mu      sync.Mutex
 	dropped outbox.Dropped
+	buried  outbox.Buried
 	syncs   int
 	records uint64
 }
@@ -29,6 +30,15 @@ func (w *watched) watch(s *bolt.Store, t *testing.T) outbox.Watch {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.dropped.Add(r, n)
+		},
+		Buried: func(r outbox.Reason, n uint64) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if r == outbox.ReasonDamaged {
+				w.buried.Damaged += n
+			} else {
+				w.buried.KeyParked += n
+			}
 		},
 		Synced: func(records uint64, took time.Duration) {
 			w.mu.Lock()
@@ -133,4 +143,52 @@ func TestWatch_Recovery(t *testing.T) {
 	require.NoError(t, again.Close())
 	dropped, _, _ := w.heard()
 	require.Zero(t, dropped)
+}
+
+// Watchers hear of tasks that turn out to be damaged, once; not of dead letters, which are
+// dead already, nor of what a replay of the log does again.
+func TestWatch_Damaged(t *testing.T) {
+	t.Parallel()
+	list := tasks(0, 4)
+	for i := range list {
+		list[i].Name = string(rune('a' + i))
+	}
+	dir, made := inDatabase(t, list...)
+	s := open(t, dir)
+	got, err := s.Claim(t.Context(), outbox.ClaimRequest{Max: 1, Match: func(name string) bool { return name == "d" }})
+	require.NoError(t, err)
+	require.NoError(t, s.Settle(t.Context(), []outbox.Outcome{
+		{ID: got.Tasks[0].ID, Token: got.Tasks[0].Token, Verdict: outbox.Bury, Reason: outbox.ReasonPermanent}}))
+	require.NoError(t, s.Close())
+	for _, name := range []string{"a", "b"} {
+		id := made[name].ID
+		spoil(t, dir, "tasks", id[:], noise)
+	}
+	id := made["d"].ID
+	spoil(t, dir, "dead", id[:], noise)
+
+	s = open(t, dir)
+	var w watched
+	s.Watch(w.watch(s, t))
+	for err := error(nil); err == nil; _, err = s.Delete(t.Context(), made["c"].ID) { // until it is gone
+	}
+	for _, err := range s.Tasks(t.Context(), outbox.Filter{}) { // which meets them all
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Sync())
+	crashed := t.TempDir()
+	s.Freeze(func() { copyDir(t, dir, crashed) })
+	require.NoError(t, s.Close())
+	w.mu.Lock()
+	require.Equal(t, outbox.Buried{Damaged: 2}, w.buried)
+	w.mu.Unlock()
+
+	s = open(t, crashed)
+	var again watched
+	s.Watch(again.watch(s, t))
+	st, err := s.Stats(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 3, st.Damaged)
+	require.NoError(t, s.Close())
+	require.Zero(t, again.buried)
 }

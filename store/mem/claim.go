@@ -31,6 +31,7 @@ func (s *Store) Claim(ctx context.Context, req outbox.ClaimRequest) (outbox.Clai
 			if s.parkedLocked(e) {
 				e.State, e.Reason, e.Token = outbox.Dead, outbox.ReasonKeyParked, 0
 				s.endedLocked(e)
+				s.buried.KeyParked++
 				due = s.dueLocked(now, req) // with the next of its key
 				continue
 			}

@@ -32,6 +32,7 @@ type Store struct {
 	told      map[outbox.Reason]outbox.ID      // the latest gap
 	closed    bool
 	unheard   outbox.Dropped                 // of dropped: what watchers have not heard of
+	buried    outbox.Buried                  // the same of what the store has buried
 	news      news                           // what listeners have not heard of
 	listeners map[*func(names []string)]bool // and whether they want to hear of no names too
 	watchers  map[*outbox.Watch]struct{}

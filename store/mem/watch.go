@@ -2,8 +2,8 @@ package mem
 
 import "github.com/goutbox/goutbox/outbox"
 
-// Watch has the functions of w called after every call that has dropped tasks, until
-// stop is called. They run in the goroutine of that call, without the store's lock, so
+// Watch has the functions of w called after every call that has dropped or buried tasks,
+// until stop is called. They run in the goroutine of that call, without the store's lock, so
 // they may call the store. There are no syncs to tell of.
 func (s *Store) Watch(w outbox.Watch) (stop func()) {
 	s.mu.Lock()
@@ -19,13 +19,13 @@ func (s *Store) Watch(w outbox.Watch) (stop func()) {
 	}
 }
 
-// tell tells the watchers what was dropped, without the lock.
+// tell tells the watchers what was dropped and buried, without the lock.
 func (s *Store) tell() {
 	s.mu.Lock()
-	unheard := s.unheard
-	s.unheard = outbox.Dropped{}
+	unheard, buried := s.unheard, s.buried
+	s.unheard, s.buried = outbox.Dropped{}, outbox.Buried{}
 	var all []*outbox.Watch
-	if unheard.Total() > 0 {
+	if unheard.Total()+buried.Total() > 0 {
 		for w := range s.watchers {
 			all = append(all, w)
 		}
@@ -33,5 +33,6 @@ func (s *Store) tell() {
 	s.mu.Unlock()
 	for _, w := range all {
 		w.TellDropped(unheard)
+		w.TellBuried(buried)
 	}
 }

@@ -53,6 +53,7 @@ func (w *work) park(ctx context.Context, p *pick, head candidate) error {
 		w.ledger.waits(class, -n)
 		w.ledger.dead += n
 	}
+	w.buried.KeyParked += uint64(len(dead))
 	p.parked = true
 	var key list
 	key.bytes([]byte(head.key))

@@ -29,6 +29,7 @@ type work struct {
 	proof   string // an ID that is there if it was committed; "" = there is none,
 	token   int64  // and the token of it; 0 = any
 	dropped outbox.Dropped
+	buried  outbox.Buried
 
 	marks  map[string]bool // keys whose head may have to be chosen
 	untold map[outbox.Reason]outbox.Untold
@@ -58,7 +59,7 @@ func (s *Store) runFrom(ctx context.Context, begin, what string, f func(ctx cont
 		}
 		switch {
 		case err == nil:
-			s.tell(w.dropped)
+			s.tell(w.dropped, w.buried)
 			return nil
 		case !known:
 			return fmt.Errorf("postgres: %s: %w: %w", what, outbox.ErrOutcomeUnknown, err)

@@ -3,7 +3,7 @@ package postgres
 import "github.com/goutbox/goutbox/outbox"
 
 // Watch has the functions of w called after every call of this store that has dropped
-// tasks, until stop is called, in the goroutine of that call. What other instances drop, they
+// or buried tasks, until stop is called, in the goroutine of that call. What other instances do, they
 // tell their own watchers.
 func (s *Store) Watch(w outbox.Watch) (stop func()) {
 	s.mu.Lock()
@@ -19,9 +19,9 @@ func (s *Store) Watch(w outbox.Watch) (stop func()) {
 	}
 }
 
-// tell tells the watchers what was dropped, without the lock.
-func (s *Store) tell(dropped outbox.Dropped) {
-	if dropped.Total() == 0 {
+// tell tells the watchers what was dropped and buried, without the lock.
+func (s *Store) tell(dropped outbox.Dropped, buried outbox.Buried) {
+	if dropped.Total()+buried.Total() == 0 {
 		return
 	}
 	s.mu.Lock()
@@ -32,5 +32,6 @@ func (s *Store) tell(dropped outbox.Dropped) {
 	s.mu.Unlock()
 	for _, w := range all {
 		w.TellDropped(dropped)
+		w.TellBuried(buried)
 	}
 }

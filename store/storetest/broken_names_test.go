@@ -34,3 +34,10 @@ var brokenNames = []brokenStore{
 		}
 	}},
 }
+
+// brokenWatchers tell what was not, or nothing.
+var brokenWatchers = []brokenStore{
+	{"watches nothing", []int{130}, func() *broken {
+		return &broken{watch: func(outbox.Watch) (stop func()) { return func() {} }}
+	}},
+}

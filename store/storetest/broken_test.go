@@ -28,6 +28,7 @@ type broken struct {
 	imports func(s outbox.Importer, ctx context.Context, tasks []outbox.Task) (int, error)
 	notify  func(f func()) (stop func())
 	names   func(f func(names []string)) (stop func())
+	watch   func(w outbox.Watch) (stop func())
 	restart func(s outbox.Store)
 	close   func(s outbox.Store) error
 }
@@ -118,6 +119,11 @@ type wordless struct{ deaf }
 
 func (w wordless) NotifyNames(f func(names []string)) (stop func()) { return w.names(f) }
 
+// blind is broken and a Watcher.
+type blind struct{ *broken }
+
+func (b blind) Watch(w outbox.Watch) (stop func()) { return b.watch(w) }
+
 // harnessOf returns a harness of stores broken in one way.
 func harnessOf(make func() *broken) storetest.Harness {
 	wrap := func(b *broken) outbox.Store {
@@ -126,6 +132,8 @@ func harnessOf(make func() *broken) storetest.Harness {
 			return wordless{deaf{b}}
 		case b.notify != nil:
 			return deaf{b}
+		case b.watch != nil:
+			return blind{b}
 		}
 		return b
 	}
@@ -144,6 +152,8 @@ func harnessOf(make func() *broken) storetest.Harness {
 				b = s.broken
 			case wordless:
 				b = s.broken
+			case blind:
+				b = s.broken
 			}
 			b.Store = harness.Reopen(t, b.Store)
 			if b.restart != nil {
@@ -159,7 +169,7 @@ func harnessOf(make func() *broken) storetest.Harness {
 // named, and each rule is broken by one of them.
 func TestRun_FindsBrokenStores(t *testing.T) {
 	found := map[int]bool{}
-	for _, b := range slices.Concat(brokenStores, brokenParks, brokenImports, brokenNames) {
+	for _, b := range slices.Concat(brokenStores, brokenParks, brokenImports, brokenNames, brokenWatchers) {
 		t.Run(b.name, func(t *testing.T) {
 			for _, number := range b.rules {
 				report := storetest.Try(t, number, harnessOf(b.make))

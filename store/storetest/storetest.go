@@ -73,7 +73,7 @@ func rules() []rule {
 	return slices.SortedFunc(slices.Values(slices.Concat(
 		createRules, contentRules, claimRules, keyRules, settleRules, requeueRules, deleteRules,
 		uniqueRules, latestRules, expireRules, taskRules, statsRules, lifeRules, concurrentRules, priorityRules, matchRules, newestRules,
-		parkRules, uniqueForRules, gapRules, exportRules, importRules, copyRules, nameRules,
+		parkRules, uniqueForRules, gapRules, exportRules, importRules, copyRules, nameRules, watchRules,
 	)), func(a, b rule) int { return a.number - b.number })
 }
 
