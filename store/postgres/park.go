@@ -57,5 +57,6 @@ func (w *work) park(ctx context.Context, p *pick, head candidate) error {
 	p.parked = true
 	var key list
 	key.bytes([]byte(head.key))
-	return w.exec(ctx, electSQL, key.String())
+	_, err = w.electOf(ctx, key)
+	return err
 }

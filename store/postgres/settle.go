@@ -122,7 +122,9 @@ func (w *work) settle(ctx context.Context, outcomes []outbox.Outcome) (missed []
 			missed = append(missed, lost(o))
 			continue
 		}
-		w.mark(c.key)
+		if c.key != "" {
+			v.keys.bytes([]byte(c.key))
+		}
 		w.ledger.at(c.state, c.class, -1)
 		switch {
 		case o.Verdict == outbox.Done:
@@ -160,6 +162,7 @@ func (w *work) settle(ctx context.Context, outcomes []outbox.Outcome) (missed []
 type verdicts struct {
 	done, spent, spentFor                                     list
 	id, state, delay, held, attempts, failures, reason, parks list
+	keys                                                      list // whose next head is chosen, when the rest is written
 	died                                                      bool
 }
 
@@ -222,6 +225,11 @@ func (w *work) write(ctx context.Context, v *verdicts) error {
 		err := w.exec(ctx, backSQL, v.id.String(), v.state.String(), v.delay.String(), v.held.String(),
 			v.attempts.String(), v.failures.String(), v.reason.String(), v.parks.String())
 		if err != nil {
+			return err
+		}
+	}
+	if len(v.keys.b) > 0 { // a statement of its own, since it has to see what those before it have done (P4)
+		if _, err := w.electOf(ctx, v.keys); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,10 @@ const (
 	firstExpiry = `(SELECT expires_at FROM goutbox_tasks WHERE state = 0 AND expires_at IS NOT NULL ORDER BY expires_at LIMIT 1)`
 )
 
+// unwaited, behind the beginning, has nobody wait for the disk in the commit: what a sweep does, the next one
+// would do again (P3).
+const unwaited = "; SET LOCAL synchronous_commit = off"
+
 // dueSQL says what a sweep would find to do. Each part reads the first row of an index.
 const dueSQL = `SELECT
 	coalesce(` + firstLease + ` <= clock_timestamp(), false),
@@ -36,9 +40,10 @@ type chores struct {
 }
 
 // any reports whether a sweep is due.
-func (c *chores) any() bool {
-	return c.lapsed || c.expired || c.keys || c.latest || c.folds()
-}
+func (c *chores) any() bool { return c.keys || c.others() }
+
+// others reports whether there is more to do than to choose heads.
+func (c *chores) others() bool { return c.lapsed || c.expired || c.latest || c.folds() }
 
 // folds reports whether the ledger has too many rows.
 func (c *chores) folds() bool { return c.rows > ledgerRows || c.slots > ledgerSlots }
@@ -54,31 +59,45 @@ func (s *Store) chores(ctx context.Context) (c chores, err error) {
 // sweep does what is due, before a claim: ends leases that have run out, drops what has
 // expired, and chooses the heads of keys. One instance does it at a time; the others go on without.
 // It waits for no transaction of the application.
+//
+// Marks that come meanwhile are left to the next claim, or where many keep coming there would
+// never be one.
 func (s *Store) sweep(ctx context.Context, c chores) (chores, error) {
 	for range sweeps {
 		if !c.any() {
 			break
 		}
-		got := false
-		err := s.run(ctx, "claim", func(ctx context.Context, w *work) (err error) {
+		var e elected
+		err := s.runFrom(ctx, s.begin+unwaited, "claim", func(ctx context.Context, w *work) (err error) {
 			w.lazy = true
-			if got, err = w.tryLock(ctx, lockSweep); err != nil || !got {
-				return err
-			}
-			return w.sweep(ctx, c)
+			e, err = w.sweep(ctx, c)
+			return err
 		})
-		if err != nil || !got {
+		if err != nil || !e.got {
 			return c, err
 		}
-		if c, err = s.chores(ctx); err != nil {
-			return c, err
+		if c.others() {
+			if c, err = s.chores(ctx); err != nil {
+				return c, err
+			}
+		} else {
+			c.keys = e.n == sweepAtOnce || e.left > 0
+		}
+		if e.n < sweepAtOnce && !c.others() {
+			break
 		}
 	}
 	return c, nil
 }
 
 // sweep is one step of a sweep.
-func (w *work) sweep(ctx context.Context, c chores) error {
+func (w *work) sweep(ctx context.Context, c chores) (elected, error) {
+	if !c.others() {
+		return w.elect(ctx)
+	}
+	if got, err := w.tryLock(ctx, lockSweep); err != nil || !got {
+		return elected{}, err
+	}
 	for _, chore := range []struct {
 		due bool
 		do  func(context.Context) error
@@ -90,12 +109,12 @@ func (w *work) sweep(ctx context.Context, c chores) error {
 	} {
 		if chore.due {
 			if err := chore.do(ctx); err != nil {
-				return err
+				return elected{}, err
 			}
 		}
 	}
 	if err := w.writeMarks(ctx); err != nil {
-		return err
+		return elected{}, err
 	}
 	return w.elect(ctx)
 }
