@@ -74,7 +74,7 @@ func (l *lister) close() error {
 	for rest := l.spots; len(rest) > 0; {
 		n := len(rest)
 		if n > sheetMost {
-			n /= 2
+			n = min(n/2, sheetSpots)
 		}
 		if err := l.put(queuePart(key), rest[:n]); err != nil {
 			return err
