@@ -17,6 +17,7 @@ type lister struct {
 	last    spot   // that it had when it was read
 	spots   []spot // that it has by now
 	changed bool
+	damaged bool // nobody knows what else it has
 }
 
 // gatherMost is how many places are gathered (P7).
@@ -52,20 +53,20 @@ func (l *lister) open(at []byte) error {
 	if err := l.close(); err != nil {
 		return err
 	}
-	k, spots := underKey(l.due, at, l.spots[:0])
-	if l.spots = spots; k != nil {
+	k, spots, damaged := underKey(l.due, at, l.spots[:0])
+	if l.spots, l.damaged = spots, damaged; k != nil {
 		l.key, l.last = append([]byte(nil), k...), spots[len(spots)-1]
 	}
 	return nil
 }
 
-// close writes the sheet that was being changed.
+// close writes the sheet that was being changed. One that is damaged stays as it is, so that
+// a claim comes upon it, and what else it lists is not forgotten (P11): see reindex.
 func (l *lister) close() error {
-	key := l.key
-	if l.key = nil; key == nil || !l.changed {
+	key, changed := l.key, l.changed && !l.damaged
+	if l.key, l.changed = nil, false; key == nil || !changed {
 		return nil
 	}
-	l.changed = false
 	if len(l.spots) == 0 || l.spots[0] != spotAtEnd(key) {
 		if err := l.due.Delete(key); err != nil {
 			return err
@@ -191,7 +192,7 @@ type stretch struct {
 // stands within a sheet.
 func stretchFrom(due *bbolt.Bucket, at []byte) (f stretch) {
 	p, ok := placeOf(at)
-	if k, _ := underKey(due, at, nil); k != nil || !ok {
+	if k, _, _ := underKey(due, at, nil); k != nil || !ok {
 		return f
 	}
 	f = stretch{queue: p.queue, free: true, end: spotEnd}

@@ -83,20 +83,21 @@ func sameQueue(k, other []byte) bool {
 
 // underKey finds the key under which a place is listed if it is: its own, or that of the
 // sheet around it. The spots are those of that key, appended to some; without one k is nil.
-func underKey(due *bbolt.Bucket, at []byte, some []spot) (k []byte, spots []spot) {
+// If its sheet is damaged, they are not all.
+func underKey(due *bbolt.Bucket, at []byte, some []spot) (k []byte, spots []spot, damaged bool) {
 	c := due.Cursor()
 	k, v := c.Seek(at)
 	if bytes.Equal(k, at) {
-		spots, _ = readSheet(some, k, v)
-		return k, spots
+		spots, err := readSheet(some, k, v)
+		return k, spots, err != nil
 	}
 	if k, v = keyBefore(c, at); len(v) == 0 || !sameQueue(k, at) {
-		return nil, some
+		return nil, some, false
 	}
 	if spots, _ = readSheet(some, k, v); spots[len(spots)-1].before(spotAtEnd(at)) {
-		return nil, some
+		return nil, some, false
 	}
-	return k, spots
+	return k, spots, false
 }
 
 // keyBefore returns the last key before one that was sought with this cursor. Where the
@@ -122,7 +123,7 @@ func findSpot(spots []spot, p spot) (i int, found bool) {
 // lists reports whether a place is listed.
 func lists(due *bbolt.Bucket, p place) bool {
 	at := p.key()
-	_, spots := underKey(due, at, nil)
+	_, spots, _ := underKey(due, at, nil)
 	_, found := findSpot(spots, spotAtEnd(at))
 	return found
 }
