@@ -38,7 +38,7 @@ func (s *Store) Create(ctx context.Context, tasks []outbox.Task) error {
 		}
 	}
 	for {
-		err = s.runFrom(ctx, s.beginning(b), "create", func(ctx context.Context, w *work) error { return w.create(ctx, b) })
+		err = s.createAlone(ctx, b)
 		if s.overflow != Block || !errors.Is(err, outbox.ErrFull) {
 			break
 		}
@@ -58,6 +58,15 @@ func (s *Store) created(b *batch, err error) error {
 		s.notify()
 	}
 	return err
+}
+
+// createAlone is one try of Create, in a transaction of the store's own.
+func (s *Store) createAlone(ctx context.Context, b *batch) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.room.leave()
+	return s.runFrom(ctx, s.beginning(b), "create", func(ctx context.Context, w *work) error { return w.create(ctx, b) })
 }
 
 // beginning begins a transaction that accepts a batch. To plan its insert takes the server twice as long as to

@@ -15,7 +15,7 @@
 //	         marks the keys whose head is to be chosen
 //	Claim    sweeps: ended leases, what has expired, marked keys
 //	         then takes the first due heads that nobody has locked, FOR UPDATE SKIP LOCKED
-//	Settle   finds its rows by ID and token, deletes or reschedules them, marks their keys
+//	Settle   finds its rows by ID and token, deletes or reschedules them, chooses the next of their keys
 //	Import   as Create, with the IDs, times and dead letters of another store; see [outbox.Copy]
 //
 // All transactions of the store's own are READ COMMITTED, short, bounded in what they touch, and tried again
@@ -53,15 +53,19 @@
 //
 // Of a key only the task with head set can be claimed, so a million tasks behind a blocked one cost
 // a claim nothing, and a unique index sees to it that there is one head at most, whatever the
-// code does wrong. Three things keep it right:
+// code does wrong. This keeps it right:
 //
-//   - Whoever takes a head away (settle, expire, delete, replace), brings one that is
-//     none (create and import behind others, requeue), or puts one back (retry, release, an ended lease), writes a
+//   - Settle chooses the next head itself, in its own transaction and by a statement that comes after the
+//     one which took the old head away. Whoever else takes one away (expire, delete, replace), brings one that is
+//     none (create and import behind others, requeue), or puts one back (an ended lease), writes a
 //     mark for the key in the same transaction. A task of a key with tasks is a head, or
 //     stands behind one, or the key is marked: Audit checks it.
 //   - The sweep at the beginning of a claim takes marks and chooses the oldest that
 //     waits, unless one is in flight. One instance sweeps at a time, under an advisory
 //     lock that is only tried; the others claim what is there.
+//   - What is behind a head in flight is left to the settle of that. But a settle at this moment may have looked
+//     for a successor before there was one. So the sweep takes a lock on the head, and where somebody has
+//     one, who may be that settle, the mark stays for the next sweep.
 //   - Marks are inserted, never updated, so that a transaction of the application which is
 //     open for long holds nothing for which delivering waits.
 //
@@ -86,10 +90,11 @@
 //
 // # Who waits for whom
 //
+//	room                  Create, in the process, while others of this instance have half of the pool; see below
 //	advisory, by name     Create, Import and Requeue, lowest number first; also for as long as a
 //	                      transaction of the application that has accepted such an event is open
 //	rows of tasks         Settle, Delete, Requeue and the replacing of LatestOnly events,
-//	                      by ID, lowest first; claims and sweeps pass over what is locked
+//	                      by ID, lowest first; claims, sweeps and whoever chooses a head pass over what is locked
 //	advisory, quota       Create and Import with WithMaxTasks
 //	advisory, IDs         Create and Import with IDs given, above all others; else it is only tried
 //	row of gaps           whoever drops something a gap tells of, by reason
@@ -146,9 +151,18 @@
 //     planned it for each event anew; now it does so once for each connection. A claim or a sweep must not be
 //     planned like that: the plan for any number of keys reads the table.
 //   - Keyed events do not go with others: one whose key a transaction of the application holds would
-//     keep them all waiting. They and claims need a connection each: leave the pool room, or let fewer callers in.
-//   - With 1,000 keys that drain at once, an event costs three times what one without a key costs
-//     (BenchmarkDrain: 11,600 and 34,500 a second).
+//     keep them all waiting.
+//   - A claim needs connections too, and is one among all the callers that accept. Where 64 of those had the 50
+//     connections of a pool, claims waited in their queue, and 300 events a second with keys were delivered. So
+//     while an outbox is started calls of Create that do not go with others have half of the pool, and wait for each other in the process; the
+//     server accepts no fewer for that. With two thirds delivering still fell behind now and then.
+//   - A claim is nine messages when there are marks, six when there are none: what there is to do, the sweep (begin,
+//     choose, commit), then begin, candidates, lease, ledger, commit. It was 13 with one round of sweeping, up to 62
+//     with eight, and each round waited for the disk: a busy server takes some milliseconds for a message, whatever is in it.
+//   - A settle that chooses the next heads costs the message that the marks of its keys were, and no sweep comes after it.
+//   - With 1,000 keys that drain at once, an event costs a good two times what one without a key costs (BenchmarkDrain:
+//     15,200 and 35,000 a second; 12,700 with keys, in the same rounds, when each settle left marks): to become a head
+//     is one more update of its row, and of the indexes that have it.
 //
 // # What differs from a store on one disk
 //

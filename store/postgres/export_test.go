@@ -23,3 +23,10 @@ func (s *Store) Waiting() (waiting, leading int) {
 
 // SetTaken has f called by each leader that has taken calls, before they are sent.
 func (s *Store) SetTaken(f func()) { s.queue.taken = f }
+
+// WaitingForRoom is how many calls of Create wait until they may begin.
+func (s *Store) WaitingForRoom() int {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	return len(s.room.waiting)
+}
