@@ -91,6 +91,8 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
+	case v == 0:
+		return fmt.Errorf("schema %s has no tables of this store: apply MigrationsFS, or open without WithSkipMigration: %w", s.names.schema, outbox.ErrVersion)
 	case v != schemaVersion:
 		return fmt.Errorf("schema %s has version %d, this program knows %d: %w", s.names.schema, v, schemaVersion, outbox.ErrVersion)
 	}

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"io/fs"
 	"sync"
@@ -55,6 +56,7 @@ func TestOpen_SkipMigration(t *testing.T) {
 		opts := []postgres.Option{postgres.WithSchema(schema), postgres.WithSkipMigration()}
 		_, err = postgres.New(db, opts...)
 		require.ErrorIs(t, err, outbox.ErrVersion)
+		require.ErrorContains(t, err, "MigrationsFS")
 		files, err := fs.Glob(postgres.MigrationsFS, "*.sql")
 		require.NoError(t, err)
 		require.NotEmpty(t, files)
@@ -174,4 +176,32 @@ func TestNotify_Listener(t *testing.T) {
 		require.NoError(t, <-done)
 		require.NoError(t, other.Close())
 	})
+}
+
+// A context that ends while the server is away is in the error, also when it ends between two
+// attempts to reach it.
+func TestContext_EndsWhileTheServerIsAway(t *testing.T) {
+	dsn(t) // a server can be had
+	srv, err := newServer()
+	require.NoError(t, err)
+	t.Cleanup(srv.remove)
+	for _, driver := range drivers {
+		db, err := sql.Open(driver, srv.dsn())
+		require.NoError(t, err)
+		s, err := postgres.New(db)
+		require.NoError(t, err)
+		srv.kill()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		err = s.Create(ctx, []outbox.Task{{Event: outbox.Event{Name: "n", Key: "k"}}})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, outbox.ErrOutcomeUnknown)
+		ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err = s.Stats(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, srv.start())
+		require.NoError(t, s.Close())
+		require.NoError(t, db.Close())
+	}
 }

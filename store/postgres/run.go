@@ -70,6 +70,9 @@ func (s *Store) runFrom(ctx context.Context, begin, what string, f func(ctx cont
 		case tried+1 < maxTries && (conflict(err) || broken(err)) && pause(ctx, tried):
 			continue
 		}
+		if ended := ctx.Err(); ended != nil { // in a pause
+			return fmt.Errorf("postgres: %s: nothing done: %w: %w", what, ended, err)
+		}
 		return translate(what, err)
 	}
 }
@@ -236,6 +239,9 @@ func (s *Store) read(ctx context.Context, what string, f func(ctx context.Contex
 			return fmt.Errorf("postgres: %s: %w", what, ctx.Err())
 		case tried+1 < maxTries && (conflict(err) || broken(err)) && pause(ctx, tried):
 			continue
+		}
+		if ended := ctx.Err(); ended != nil { // in a pause
+			return fmt.Errorf("postgres: %s: nothing done: %w: %w", what, ended, err)
 		}
 		return translate(what, err)
 	}
