@@ -67,6 +67,9 @@ func (l *placeCursor) seekBack(at []byte) {
 		l.at = 0
 		return
 	}
+	if l.falls(at, k, k != nil && bytes.Compare(k, at) < 0) {
+		return
+	}
 	k, v = keyBefore(l.c, at)
 	if l.falls(at, k, k != nil && bytes.Compare(k, at) >= 0) {
 		return

@@ -54,7 +54,7 @@ func (s *Store) reindex() (err error) {
 			if x.puts+x.drops == 0 {
 				return errLookOnly
 			}
-			return raiseFormat(b, s.path)
+			return x.w.account(s.path) // sheets are of format 4
 		})
 		if !errors.Is(err, bolterrors.ErrMaxSizeReached) || !s.owned || bytes > 1<<40 {
 			break

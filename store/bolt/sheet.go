@@ -109,11 +109,15 @@ func keyBefore(c *bbolt.Cursor, at []byte) (k, v []byte) {
 	if first, _ := c.Bucket().Cursor().First(); first == nil || bytes.Compare(first, at) >= 0 {
 		return nil, nil
 	}
-	for k == nil {
+	for n := 0; k == nil && n < emptiedMost; n++ {
 		k, v = c.Prev()
 	}
 	return k, v
 }
+
+// emptiedMost is more pages than a transaction empties in a row: a damaged one must not keep
+// anybody here for ever (P11).
+const emptiedMost = 1 << 20
 
 // findSpot returns where among rising spots one is, or belongs.
 func findSpot(spots []spot, p spot) (i int, found bool) {
