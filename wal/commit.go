@@ -23,7 +23,7 @@ import (
 // How long a leader waits for the callers it expects: longer brings nothing, as they are on their way already or are not
 // coming. The count is for clocks that stand still, such as that of testing/synctest.
 const (
-	gatherMax    = 50 * time.Microsecond
+	gatherMax    = 100 * time.Microsecond
 	gatherYields = 2000
 )
 

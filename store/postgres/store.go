@@ -27,7 +27,7 @@ type Store struct {
 	turns    uint64 // tasks claimed so far: see outbox.Turn
 
 	queue queue // of events that are accepted together
-	room room // for calls of Create
+	room  room  // for calls of Create
 
 	mu          sync.Mutex // guards what follows; never held while anybody waits
 	listeners   map[*func()]struct{}
