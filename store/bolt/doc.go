@@ -151,8 +151,8 @@
 //   - Pages of 8 and 16 KiB in place of 4: 12 and 17 % more in batches, as bbolt writes each page
 //     with a call of its own. But a commit of one task writes 107 and 197 KB in place of 54,
 //     and such commits are what an idle store in an outage and a transaction of the application are.
-//   - Callers come back sooner or later: gathering none, 20, 100 or 250 µs instead of 50 gave 64
-//     callers 0.23, 0.28, 0.25 and 0.28 of the ceiling beside 0.29. See also package wal.
+//   - Callers come back sooner or later: gathering none or 20 µs gave 64 callers 0.23 and 0.28 of the
+//     ceiling beside 0.29 with 50, and 100 or 250 no more while nobody drains. See also package wal.
 //   - Two rounds of the log on their way at once would fill the time in which the disk syncs: but
 //     two threads that write and sync get 1.1 to 1.2 times the syncs of one here, each in nearly
 //     twice the time. GOMAXPROCS of 3 and 4, so that a sync holds no processor: nothing.
