@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goutbox/goutbox/outbox"
@@ -205,43 +206,30 @@ func TestQueues_Newest(t *testing.T) {
 
 // What becomes due comes in its turn, and wakes whoever waits for it.
 func TestQueues_NewestBecomesDue(t *testing.T) {
-	s := open(t, t.TempDir())
-	newest := func() outbox.Claimed {
-		got, err := s.Claim(t.Context(), outbox.ClaimRequest{Max: 1, Lease: 24 * time.Hour, Newest: true})
-		require.NoError(t, err)
-		return got
-	}
-	soon := outbox.Task{Event: outbox.Event{Name: "n"}, Delay: 50 * time.Millisecond}
-	old := create(t, s, append(called("n", 3), soon)...)
-	create(t, s, outbox.Task{Event: outbox.Event{Name: "n"}, Delay: time.Hour})
-	require.NoError(t, s.Flush())
-	got := newest()
-	early := got.Tasks[0].ID == old[2].ID // else the machine has taken 50 ms to come here
-	require.Eventually(t, func() bool {
-		if early {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, t.TempDir())
+		newest := func() outbox.Claimed {
+			got, err := s.Claim(t.Context(), outbox.ClaimRequest{Max: 1, Lease: 24 * time.Hour, Newest: true})
+			require.NoError(t, err)
+			return got
+		}
+		soon := outbox.Task{Event: outbox.Event{Name: "n"}, Delay: 50 * time.Millisecond}
+		old := create(t, s, append(called("n", 3), soon)...)
+		create(t, s, outbox.Task{Event: outbox.Event{Name: "n"}, Delay: time.Hour})
+		require.NoError(t, s.Flush())
+		got := newest()
+		require.Equal(t, old[2].ID, got.Tasks[0].ID)
+		settle(t, s, outbox.Release, 0, got.Tasks...)
+		time.Sleep(50 * time.Millisecond)
+		for _, next := range []outbox.Task{old[3], old[2], old[1], old[0]} {
 			got = newest()
+			require.Len(t, got.Tasks, 1)
+			require.Equal(t, next.ID, got.Tasks[0].ID)
 		}
-		for _, task := range got.Tasks {
-			if task.Name == "n" && len(task.Payload) == 0 {
-				return true
-			}
-			require.NoError(t, s.Settle(t.Context(), []outbox.Outcome{{ID: task.ID, Token: task.Token, Verdict: outbox.Release}}))
-		}
-		return false
-	}, 10*time.Second, time.Millisecond)
-	rest := old[:3]
-	if early {
-		rest = old[:2]
-	}
-	for _, next := range slices.Backward(rest) {
 		got = newest()
-		require.Len(t, got.Tasks, 1)
-		require.Equal(t, next.ID, got.Tasks[0].ID)
-	}
-	got = newest()
-	require.Empty(t, got.Tasks)
-	require.Greater(t, got.NextIn, 50*time.Minute)
-	require.LessOrEqual(t, got.NextIn, time.Hour)
+		require.Empty(t, got.Tasks)
+		require.Equal(t, time.Hour-50*time.Millisecond, got.NextIn)
+	})
 }
 
 // What a store of an earlier version has waiting is found by name as well, and costs
