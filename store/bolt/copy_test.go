@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,11 +149,12 @@ func TestCopy_PowerCut(t *testing.T) {
 		if i%2 == 0 {
 			require.NoError(t, from.Flush())
 		}
-		after := rand.N(60)
+		var after atomic.Int64
+		after.Store(int64(rand.N(60)))
 		ctx, cancel := context.WithCancel(t.Context())
 		var crashed *waltest.FS
 		disk.Inject(func(waltest.Op) *waltest.Fault {
-			if after--; after == 0 {
+			if after.Add(-1) == 0 {
 				cancel()
 			}
 			return nil
