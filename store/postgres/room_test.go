@@ -29,7 +29,7 @@ func TestRoom_CreatesLeaveConnections(t *testing.T) {
 			})
 		}
 		require.Eventually(t, func() bool { return s.WaitingForRoom() == callers-2 }, soon, tick)
-		all.Go(func() { ended <- s.Create(canceled, []outbox.Task{event("canceled")}) })
+		all.Go(func() { ended <- s.Create(canceled, []outbox.Task{event("canceled", key("k"))}) })
 		require.Eventually(t, func() bool { return s.WaitingForRoom() == callers-1 }, soon, tick)
 		require.NoError(t, settle(t, s, outbox.Done, claim(t, s, 9, aWhile)...))
 		cancel()
