@@ -63,15 +63,12 @@ func (s *Store) runFrom(ctx context.Context, begin, what string, f func(ctx cont
 			return nil
 		case !known:
 			return fmt.Errorf("postgres: %s: %w: %w", what, outbox.ErrOutcomeUnknown, err)
-		case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
+		case tried+1 < maxTries && (conflict(err) || broken(err)) && !ours(err) && pause(ctx, tried):
+			continue
+		case ctx.Err() != nil && !errors.Is(err, ctx.Err()): // also in the pause
 			return fmt.Errorf("postgres: %s: nothing done: %w: %w", what, ctx.Err(), err)
 		case ours(err):
 			return fmt.Errorf("postgres: %s: %w", what, err)
-		case tried+1 < maxTries && (conflict(err) || broken(err)) && pause(ctx, tried):
-			continue
-		}
-		if ended := ctx.Err(); ended != nil { // in a pause
-			return fmt.Errorf("postgres: %s: nothing done: %w: %w", what, ended, err)
 		}
 		return translate(what, err)
 	}
@@ -235,13 +232,10 @@ func (s *Store) read(ctx context.Context, what string, f func(ctx context.Contex
 		switch {
 		case err == nil:
 			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("postgres: %s: %w", what, ctx.Err())
 		case tried+1 < maxTries && (conflict(err) || broken(err)) && pause(ctx, tried):
 			continue
-		}
-		if ended := ctx.Err(); ended != nil { // in a pause
-			return fmt.Errorf("postgres: %s: nothing done: %w: %w", what, ended, err)
+		case ctx.Err() != nil: // also in the pause
+			return fmt.Errorf("postgres: %s: %w", what, ctx.Err())
 		}
 		return translate(what, err)
 	}
