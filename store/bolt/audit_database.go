@@ -241,7 +241,7 @@ func (a *auditor) places() func(k, v []byte) {
 		if spots, err = readSheet(spots[:0], k, v); err != nil {
 			a.wrong("due: %v", err)
 		}
-		if last.queue == p.queue && !last.before(p.spot) {
+		if p.within(last) {
 			a.wrong("due: task %s is listed within the sheet before it, which ends with %s", p.id, last.id)
 		}
 		for _, at := range spots {

@@ -81,22 +81,7 @@ func damagedOnAFullDisk(t *testing.T, damage func([]byte) []byte, key string, fu
 // of its own for that.
 func fillForRetries(t *testing.T, s *bolt.Store, disk *waltest.FS, name string) {
 	t.Helper()
-	require.NoError(t, s.Prepare()) // the segment that may be recycled later, and the reserve
-	disk.Inject(func(op waltest.Op) *waltest.Fault {
-		if op.Kind == waltest.Create {
-			return &waltest.Fault{Err: syscall.ENOSPC}
-		}
-		return nil
-	})
-	s.Freeze(func() { // or the background would recycle the log in time
-		for err := error(nil); err == nil; {
-			large := tasks(0, 1)
-			large[0].Payload, large[0].Delay = make([]byte, 10_000), year
-			err = s.Create(t.Context(), large)
-		}
-	})
-	synctest.Wait()
-	require.Error(t, stats(t, s).NoRoom, s.Room())
+	fillUp(t, s, disk, year)
 	for _, size := range [...]int{5000, 0} {
 		for err := error(nil); err == nil; {
 			c, cerr := s.Claim(t.Context(), outbox.ClaimRequest{Max: 1, Match: func(n string) bool { return n == name }})

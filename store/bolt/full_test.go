@@ -118,6 +118,14 @@ func fullWithUnique(t *testing.T, opts ...bolt.Option) *bolt.Store {
 	once := tasks(0, 1)
 	once[0].Unique, once[0].UniqueFor = "u", year
 	create(t, s, once...)
+	fillUp(t, s, disk, 0)
+	return s
+}
+
+// fillUp fills the log, on a disk that has no room for another segment, with large tasks
+// that are due after a delay, until the store waits for room.
+func fillUp(t *testing.T, s *bolt.Store, disk *waltest.FS, delay time.Duration) {
+	t.Helper()
 	require.NoError(t, s.Prepare()) // the segment that may be recycled later, and the reserve
 	disk.Inject(func(op waltest.Op) *waltest.Fault {
 		if op.Kind == waltest.Create {
@@ -128,11 +136,10 @@ func fullWithUnique(t *testing.T, opts ...bolt.Option) *bolt.Store {
 	s.Freeze(func() { // or the background would recycle the log in time
 		for err := error(nil); err == nil; {
 			large := tasks(0, 1)
-			large[0].Payload = make([]byte, 10_000)
+			large[0].Payload, large[0].Delay = make([]byte, 10_000), delay
 			err = s.Create(t.Context(), large)
 		}
 	})
 	synctest.Wait()
 	require.Error(t, stats(t, s).NoRoom, s.Room())
-	return s
 }

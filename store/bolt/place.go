@@ -66,6 +66,10 @@ func (p place) compare(q place) int {
 	return p.spot.compare(q.spot)
 }
 
+// within reports whether a place is not behind the last one of the key before it in the due
+// bucket: no sheet may have places of others between its own.
+func (p place) within(last place) bool { return p.queue == last.queue && !last.before(p.spot) }
+
 // placeOf is the reverse of key.
 func placeOf(k []byte) (p place, ok bool) {
 	if len(k) < spotSize {

@@ -199,7 +199,7 @@ func (x *indexer) wrongPlace(k, v []byte) bool {
 // sheetBefore reports whether a key comes behind all that the one before lists, and takes
 // its place.
 func (x *indexer) sheetBefore(first place, spots []spot) bool {
-	if x.last.queue == first.queue && !x.last.before(first.spot) {
+	if first.within(x.last) {
 		return false
 	}
 	x.last = place{first.queue, spots[len(spots)-1]}

@@ -100,7 +100,7 @@ func (w *window) due(p pair, last *place) {
 	if w.first && err != nil {
 		w.v.wrong(p, bucketDue, first.id, err)
 	}
-	if w.first && last.queue == first.queue && !last.before(first.spot) {
+	if w.first && first.within(*last) {
 		w.v.bad(p, bucketDue, first.id, "it is listed within the sheet before it")
 	}
 	for _, at := range spots {
